@@ -1,0 +1,299 @@
+"""The kernels on whole arrays: the functions of rtfast/reference/kernels.py, compiled.
+
+Arguments are checked by rtfast/kernels.py: C-contiguous, of one type, of fitting shapes. Each
+function fills in an op and runs it.
+"""
+
+cdef void* address(object array) except? NULL:
+    """Where a C-contiguous array lies. The caller keeps the array alive."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)
+    cdef void* start = view.buf
+    PyBuffer_Release(&view)
+    return start
+
+
+cdef void* address_or_null(object array) except? NULL:
+    return NULL if array is None else address(array)
+
+
+cdef void* allocate(size_t bytes) except NULL:
+    cdef void* memory = allocate_aligned(bytes)
+    if memory == NULL:
+        raise MemoryError(f"no room for {bytes} bytes")
+    return memory
+
+
+cdef void* allocate_zeroed(size_t bytes) except NULL:
+    cdef void* memory = allocate(bytes)
+    memset(memory, 0, bytes)
+    return memory
+
+
+cdef int run_ops(const Op* ops, Py_ssize_t n_ops, int wanted) except -1:
+    """Run a short list of ops, with scratch memory for this call only."""
+    cdef Run run
+    cdef Py_ssize_t i
+    memset(&run, 0, sizeof(Run))
+    run.ops, run.n_ops = ops, n_ops
+    for i in range(n_ops):
+        run.scratch_bytes = max(run.scratch_bytes, ops[i].scratch_bytes)
+    run.scratch_bytes = (run.scratch_bytes + 127) // 64 * 64
+    run.scratch = <char*> allocate(run.scratch_bytes * wanted + n_ops * sizeof(int64_t))
+    run.claimed = <int64_t*> (run.scratch + run.scratch_bytes * wanted)
+    memset(run.claimed, 0, n_ops * sizeof(int64_t))
+    if wanted == 1:
+        walk_ops(&run, 0, 1)
+    else:
+        with nogil:
+            run_on_team(&run, wanted)
+    free(run.scratch)
+    return 0
+
+
+cdef class PackedWeight:
+    """A weight (d_in, d_out) in the panels that the product reads; see csrc/matmul.pxi."""
+
+    cdef void* panels
+    cdef size_t bytes
+    cdef readonly tuple shape
+    cdef readonly object dtype
+    cdef Py_ssize_t d_in, d_out
+    cdef bint is_float
+
+    def __cinit__(self, Py_ssize_t d_in, Py_ssize_t d_out, dtype):
+        cdef Py_ssize_t nr
+        self.is_float = dtype.itemsize == 4
+        nr = panel_width(<vf*> NULL) if self.is_float else panel_width(<vd*> NULL)
+        self.d_in, self.d_out, self.shape, self.dtype = d_in, d_out, (d_in, d_out), dtype
+        self.bytes = <size_t> (up_to(d_out, nr) * d_in * dtype.itemsize)
+        self.panels = allocate(self.bytes)
+
+    def __dealloc__(self):
+        free(self.panels)
+
+    @property
+    def nbytes(self):
+        return self.bytes
+
+    def __repr__(self):
+        return f"PackedWeight(shape={self.shape}, dtype={self.dtype.name})"
+
+    def __reduce__(self):
+        raise TypeError("a PackedWeight cannot be pickled; keep the weight itself")
+
+    cdef int fill(self, const void* weight, Py_ssize_t row_stride, Py_ssize_t column_stride,
+                  Py_ssize_t first_column, Py_ssize_t columns) except -1:
+        """Pack a (d_in, columns) matrix from the given column on, which starts a panel."""
+        cdef Op op
+        op.arguments.pack = PackArguments(weight, row_stride, column_stride, self.d_in, columns, NULL)
+        if self.is_float:
+            op.arguments.pack.panels = at(<vf*> self.panels, first_column * self.d_in)
+            size_pack(&op, <vf*> NULL)
+        else:
+            op.arguments.pack.panels = at(<vd*> self.panels, first_column * self.d_in)
+            size_pack(&op, <vd*> NULL)
+        return run_ops(&op, 1, members_for(op.nanoseconds))
+
+    def unpack(self):
+        """The weight as an array (d_in, d_out)."""
+        out = bytearray(self.d_in * self.d_out * self.dtype.itemsize)
+        cdef char* to = <char*> address(out) if len(out) else NULL
+        cdef Py_ssize_t k, n, size = self.dtype.itemsize
+        cdef Py_ssize_t nr = panel_width(<vf*> NULL) if self.is_float else panel_width(<vd*> NULL)
+        for n in range(self.d_out):
+            for k in range(self.d_in):
+                memcpy(to + (k * self.d_out + n) * size,
+                       <char*> self.panels + (n // nr * nr * self.d_in + k * nr + n % nr) * size, size)
+        import numpy
+        return numpy.frombuffer(out, self.dtype).reshape(self.shape)
+
+
+def pack(weight, transposed=False):
+    """A PackedWeight of a weight (d_in, d_out), or of one that lies transposed as (d_out, d_in)."""
+    cdef Py_ssize_t rows = weight.shape[0], columns = weight.shape[1]
+    cdef PackedWeight packed
+    if transposed:
+        packed = PackedWeight(columns, rows, weight.dtype)
+        packed.fill(address(weight), 1, columns, 0, rows)
+    else:
+        packed = PackedWeight(rows, columns, weight.dtype)
+        packed.fill(address(weight), columns, 1, 0, columns)
+    return packed
+
+
+cdef PackedWeight packed_of(weight):
+    return <PackedWeight> weight if isinstance(weight, PackedWeight) else pack(weight)
+
+
+def linear(x, weight, bias, int activation, out):
+    """out (rows, d_out) = activation(x (rows, d_in) @ weight + bias)."""
+    cdef PackedWeight packed = packed_of(weight)
+    cdef Py_ssize_t rows = x.shape[0]
+    cdef Op op
+    if rows == 0 or packed.d_out == 0:
+        return
+    op.arguments.linear = LinearArguments(
+        address(x), packed.d_in, packed.panels, address_or_null(bias), address(out), packed.d_out,
+        rows, packed.d_in, packed.d_out, activation, 0, 0)
+    run_linear(&op, rows, packed.is_float)
+
+
+cdef int run_linear(Op* op, Py_ssize_t rows, bint is_float) except -1:
+    cdef int wanted
+    if is_float:
+        size_linear(op, rows, num_threads, <vf*> NULL)
+    else:
+        size_linear(op, rows, num_threads, <vd*> NULL)
+    wanted = members_for(op.nanoseconds)
+    if wanted == 1 and num_threads > 1:
+        if is_float:
+            size_linear(op, rows, 1, <vf*> NULL)
+        else:
+            size_linear(op, rows, 1, <vd*> NULL)
+    return run_ops(op, 1, wanted)
+
+
+def matmul(a, b, out):
+    """out (batch, m, n) = a (batch, m, k) @ b (k, n) or (batch, k, n) or packed."""
+    cdef Py_ssize_t batch = a.shape[0], m = a.shape[1], k = a.shape[2], i
+    cdef char* left
+    cdef char* to
+    cdef PackedWeight packed
+    cdef Op op
+    if isinstance(b, PackedWeight) or b.ndim == 2:
+        linear(a.reshape(batch * m, k), b, None, IDENTITY, out.reshape(batch * m, out.shape[2]))
+        return
+    if 0 in out.shape:
+        return
+    packed = PackedWeight(k, b.shape[2], b.dtype)
+    left, to = <char*> address(a), <char*> address(out)
+    cdef char* right = <char*> address(b)
+    cdef Py_ssize_t size = b.dtype.itemsize
+    for i in range(batch):
+        packed.fill(right + i * k * packed.d_out * size, packed.d_out, 1, 0, packed.d_out)
+        op.arguments.linear = LinearArguments(
+            left + i * m * k * size, k, packed.panels, NULL, to + i * m * packed.d_out * size, packed.d_out,
+            m, k, packed.d_out, IDENTITY, 0, 0)
+        run_linear(&op, m, packed.is_float)
+
+
+ctypedef void (*SizeFunction)(Op* op, Py_ssize_t rows, int threads, const void* like) noexcept nogil
+
+
+cdef int run_rows(Op* op, Py_ssize_t rows, SizeFunction size) except -1:
+    """Size and run an op that works row by row."""
+    cdef int wanted
+    size(op, rows, num_threads, NULL)
+    wanted = members_for(op.nanoseconds)
+    if wanted == 1:
+        size(op, rows, 1, NULL)
+    return run_ops(op, 1, wanted)
+
+
+cdef inline bint holds_floats(array):
+    return array.dtype.itemsize == 4
+
+
+def activate(x, int activation, out):
+    """out = activation(x), one-dimensional; out may be x."""
+    cdef Op op
+    op.arguments.row = RowArguments(address(x), NULL, address(out), 0, 1, 0, activation)
+    run_rows(&op, x.shape[0], <SizeFunction> (<void*> size_activate[vf] if holds_floats(x)
+                                              else <void*> size_activate[vd]))
+
+
+def softmax(x, out):
+    """out (rows, n) = softmax of each row of x; out may be x."""
+    cdef Op op
+    if 0 in x.shape:
+        return
+    op.arguments.row = RowArguments(address(x), NULL, address(out), 0, x.shape[1], 0, IDENTITY)
+    run_rows(&op, x.shape[0], <SizeFunction> (<void*> size_softmax[vf] if holds_floats(x)
+                                              else <void*> size_softmax[vd]))
+
+
+def layer_norm(x, gamma, beta, double eps, bint article, out):
+    """out (rows, d) = layer norm of each row of x; out may be x."""
+    add_layer_norm(x, None, gamma, beta, eps, article, None, out)
+
+
+def add_layer_norm(x, y, gamma, beta, double eps, bint article, residual, out):
+    """out (rows, d) = layer norm of each row of x + y; residual takes x + y."""
+    cdef Op op
+    if 0 in x.shape:
+        return
+    op.arguments.norm = NormArguments(
+        address(x), address_or_null(y), address_or_null(gamma), address_or_null(beta),
+        address_or_null(residual), address(out), 0, x.shape[1], 0, eps, article)
+    run_rows(&op, x.shape[0], <SizeFunction> (<void*> size_layer_norm[vf] if holds_floats(x)
+                                              else <void*> size_layer_norm[vd]))
+
+
+def embedding(ids, table, double scale, positions, positional, out):
+    """out (rows, d) = table[ids] * scale + positional[positions]."""
+    cdef Op op
+    if 0 in out.shape:
+        return
+    op.arguments.embedding = EmbeddingArguments(
+        <int64_t*> address(ids), address(table), scale, <int64_t*> address_or_null(positions),
+        address_or_null(positional), NULL, NULL, address(out), 0, table.shape[1], 0)
+    run_rows(&op, ids.shape[0], <SizeFunction> (<void*> size_embedding[vf] if holds_floats(table)
+                                                else <void*> size_embedding[vd]))
+
+
+def argmax(x, out):
+    """out (rows,) = index of the first largest number of each row of x (rows, n >= 1)."""
+    cdef Op op
+    if x.shape[0] == 0:
+        return
+    op.arguments.argmax = ArgmaxArguments(address(x), <int64_t*> address(out), 0, x.shape[1])
+    run_rows(&op, x.shape[0], <SizeFunction> (<void*> size_argmax[vf] if holds_floats(x)
+                                              else <void*> size_argmax[vd]))
+
+
+def attention(q, k, v, mask, bint causal, double scale, out, scores, scaled_scores, weights,
+              bint article_softmax=False):
+    """out (batch, T, d_value) = softmax(q k^T * scale) v; the last three take what a trace shows."""
+    cdef Py_ssize_t batch = q.shape[0], length = q.shape[1], n_keys = k.shape[1]
+    cdef Py_ssize_t d_key = q.shape[2], d_value = v.shape[2], i
+    cdef bint is_float = holds_floats(q)
+    cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL)
+    cdef Py_ssize_t size = 4 if is_float else 8, capacity = up_to(n_keys, nr)
+    cdef Cache cache
+    cdef Op ops[2]
+    cdef int64_t* numbers
+    cdef int wanted
+    if batch == 0 or length == 0:
+        return
+    numbers = <int64_t*> allocate((4 * batch + 2) * sizeof(int64_t))
+    cache = Cache(NULL, NULL, capacity, 1, d_key, d_value)
+    try:
+        cache.keys = allocate(<size_t> (batch * capacity * d_key * size))
+        cache.values = allocate(<size_t> (batch * capacity * up_to(d_value, nr) * size))
+        for i in range(batch + 1):
+            numbers[i] = i * n_keys
+            numbers[batch + 1 + i] = i * length
+        for i in range(batch):
+            numbers[2 * batch + 2 + i] = n_keys
+            numbers[3 * batch + 2 + i] = i
+        ops[0].arguments.store = StoreArguments(
+            address(k), address(v), d_key, d_value, 0, 0, &cache,
+            numbers, numbers + 2 * batch + 2, numbers + 3 * batch + 2, batch)
+        ops[1].arguments.attention = AttentionArguments(
+            address(q), d_key, 0, &cache, numbers + batch + 1, numbers + 2 * batch + 2, numbers + 3 * batch + 2,
+            batch, 0, address(out), d_value, 0, scale, causal, article_softmax,
+            <unsigned char*> address_or_null(mask), address_or_null(scores), address_or_null(scaled_scores),
+            address_or_null(weights), length, n_keys)
+        if is_float:
+            size_store(&ops[0], batch * n_keys, num_threads, <vf*> NULL)
+            size_attention(&ops[1], batch * length, num_threads, <vf*> NULL)
+        else:
+            size_store(&ops[0], batch * n_keys, num_threads, <vd*> NULL)
+            size_attention(&ops[1], batch * length, num_threads, <vd*> NULL)
+        wanted = members_for(ops[0].nanoseconds + ops[1].nanoseconds)
+        run_ops(ops, 2, wanted)
+    finally:
+        free(cache.keys)
+        free(cache.values)
+        free(numbers)

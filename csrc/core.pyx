@@ -1,0 +1,36 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: binding=True, embedsignature=True
+"""rtfast's compiled core: kernels and executor, built once per instruction set from these sources.
+
+simd.pxi       vectors of the machine          team.pxi        threads and lists of tasks
+elementary.pxi exp, erf, activations           ops.pxi         what each operation works on
+matmul.pxi     packed products (3.2, 3.3)      softmax.pxi     3.2.1
+attention.pxi  keys, values, attention (3.2)   layer_norm.pxi  add & norm (3.1)
+embedding.pxi  the way in and out (3.4, 3.5)   arrays.pxi      the kernels on NumPy arrays
+executor.pxi   programs of ops
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.math cimport INFINITY, sqrt, sqrtf
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+cdef extern from "platform.h" nogil:
+    int sched_yield()
+
+include "simd.pxi"
+include "elementary.pxi"
+include "ops.pxi"
+include "team.pxi"
+include "rows.pxi"
+include "matmul.pxi"
+include "softmax.pxi"
+include "layer_norm.pxi"
+include "embedding.pxi"
+include "attention.pxi"
+include "arrays.pxi"
+include "executor.pxi"
+
+if call_after_fork_in_child(forget_threads_after_fork) != 0:
+    raise MemoryError("no room for a fork handler")

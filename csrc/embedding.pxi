@@ -1,0 +1,92 @@
+"""Embedding and positions at the way in (sections 3.4 and 3.5), rows and argmax at the way out."""
+
+cdef void embedding_task(const EmbeddingArguments* embedding, Py_ssize_t task, vec* scratch) noexcept nogil:
+    """out = table[ids] * scale + positional[positions]."""
+    cdef Py_ssize_t r, i, j, left, n = embedding.width, width = lanes(scratch)
+    cdef Py_ssize_t first = task * embedding.rows_per_task
+    cdef const vec* word
+    cdef const vec* place = NULL
+    cdef vec scale = constant(embedding.scale, scratch), zero = constant(0.0, scratch), x, p
+    for r in range(first, min(embedding.rows, first + embedding.rows_per_task)):
+        word = at(<const vec*> embedding.table, embedding.ids[r] * n)
+        if embedding.positional != NULL:
+            place = at(<const vec*> embedding.positional, embedding.positions[r] * n)
+        for j in range(vectors(n, scratch)):
+            i = j * width
+            left = n - i
+            x = load_some(word, i, left, zero) * scale
+            if embedding.embedding != NULL:
+                store_some(at(<vec*> embedding.embedding, r * n), i, left, x)
+            if place != NULL:
+                p = load_some(place, i, left, zero)
+                if embedding.position != NULL:
+                    store_some(at(<vec*> embedding.position, r * n), i, left, p)
+                x = x + p
+            store_some(at(<vec*> embedding.out, r * n), i, left, x)
+
+
+cdef void size_embedding(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
+    cdef EmbeddingArguments* embedding = &op.arguments.embedding
+    embedding.rows = rows
+    split_rows(op, rows, embedding.width, threads, &embedding.rows_per_task, 200)
+    op.task = <TaskFunction> (<void*> embedding_task[vec])
+
+
+cdef void gather_task(const GatherArguments* gather, Py_ssize_t task, vec* scratch) noexcept nogil:
+    cdef Py_ssize_t r, n = gather.width, first = task * gather.rows_per_task
+    for r in range(first, min(gather.rows, first + gather.rows_per_task)):
+        memcpy(at(<vec*> gather.out, r * n), at(<const vec*> gather.x, gather.rows_wanted[r] * n),
+               n * number_bytes(scratch))
+
+
+cdef void size_gather(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
+    cdef GatherArguments* gather = &op.arguments.gather
+    gather.rows = rows
+    split_rows(op, rows, gather.width, threads, &gather.rows_per_task, 100)
+    op.task = <TaskFunction> (<void*> gather_task[vec])
+
+
+cdef inline bint any_larger_or_nan(const vec* x, Py_ssize_t n, double top) noexcept nogil:
+    """Whether one of n whole vectors holds a number above top, or a NaN."""
+    cdef vec one = constant(1.0, x), zero = constant(0.0, x), limit = constant(top, x), found = constant(0.0, x), v
+    cdef double seen[8]
+    cdef double any_seen = 0.0
+    cdef Py_ssize_t i
+    for i in range(n):
+        v = load(x, i * lanes(x))
+        # not (v <= limit), as 1 or 0: a NaN is neither below nor equal
+        found = found + if_less(limit, v, one, if_less(v, limit, zero, v - limit))
+    store(<vec*> seen, 0, found)
+    for i in range(lanes(x)):
+        any_seen += number(<vec*> seen, i)
+    return not any_seen == 0.0
+
+
+cdef void argmax_task(const ArgmaxArguments* argmax, Py_ssize_t task, vec* scratch) noexcept nogil:
+    """The first largest number of one row; a NaN counts as the largest, as in NumPy."""
+    cdef const vec* x = at(<const vec*> argmax.x, task * argmax.width)
+    cdef Py_ssize_t i = 0, end, n = argmax.width, block = 4 * lanes(scratch), best = 0
+    cdef double top = number(x, 0), candidate
+    while i < n:
+        end = min(n, i + block)
+        if end == i + block and not any_larger_or_nan(at(x, i), 4, top):
+            i = end
+            continue
+        while i < end:
+            candidate = number(x, i)
+            if candidate != candidate:
+                argmax.out[task] = i
+                return
+            if candidate > top:
+                top, best = candidate, i
+            i += 1
+    argmax.out[task] = best
+
+
+cdef void size_argmax(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
+    cdef ArgmaxArguments* argmax = &op.arguments.argmax
+    argmax.rows = rows
+    op.n_tasks = rows
+    op.nanoseconds = rows * argmax.width // 4
+    op.scratch_bytes = 0
+    op.task = <TaskFunction> (<void*> argmax_task[vec])

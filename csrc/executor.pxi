@@ -1,0 +1,340 @@
+"""The compiled executor: runs the programs of rtfast/program.py.
+
+When it is made, every op of a program becomes an `Op` with its addresses filled in: buffers in
+one arena per program, caches, weights, and the index arrays of rtfast/workspace.py (ids,
+positions, where sequences start). A run then only sets the sizes and walks the list, without
+the GIL and without allocating.
+"""
+
+cdef struct Sizes:                   # of one run, as rtfast/workspace.py gives them
+    Py_ssize_t sequences
+    Py_ssize_t rows[3]               # source, target, output
+    Py_ssize_t longest               # tokens of the longest sequence in this run
+    Py_ssize_t most_keys[3]          # encoder, self, cross
+
+DIMENSIONS = {"source": 0, "target": 1, "output": 2}
+ROLES = {"encoder": 0, "self": 1, "cross": 2}
+
+
+cdef class BoundProgram:
+    """A program whose ops know their addresses."""
+
+    cdef Op* ops
+    cdef SizeFunction* size
+    cdef int* dimension
+    cdef int* role                   # of the cache of a store or an attention, else -1
+    cdef int64_t* claimed
+    cdef Py_ssize_t n_ops
+    cdef dict places                 # buffer -> (offset in the arena, dimension, width, integer)
+    cdef dict extras                 # (op name, extra) -> NumPy array
+    cdef object program
+
+    def __cinit__(self, program):
+        self.program = program
+        self.n_ops = len(program.ops)
+        self.ops = <Op*> allocate_zeroed(self.n_ops * sizeof(Op))
+        self.size = <SizeFunction*> allocate_zeroed(self.n_ops * sizeof(SizeFunction))
+        self.dimension = <int*> allocate_zeroed(self.n_ops * sizeof(int))
+        self.role = <int*> allocate_zeroed(self.n_ops * sizeof(int))
+        self.claimed = <int64_t*> allocate_zeroed(self.n_ops * sizeof(int64_t))
+        self.places, self.extras = {}, {}
+
+    def __dealloc__(self):
+        free(self.ops)
+        free(self.size)
+        free(self.dimension)
+        free(self.role)
+        free(self.claimed)
+
+
+cdef class CacheMemory:
+    """The memory of one `Cache`; zeroed, so that no stray bits slow down or colour a product."""
+
+    cdef Cache cache
+
+    def __cinit__(self, spec, Py_ssize_t slots, Py_ssize_t length, bint is_float):
+        cdef Py_ssize_t size = 4 if is_float else 8
+        cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL)
+        cdef Py_ssize_t capacity = up_to(length, nr)
+        cdef size_t keys = slots * spec.heads * capacity * spec.d_key * size
+        cdef size_t values = slots * spec.heads * capacity * up_to(spec.d_value, nr) * size
+        self.cache = Cache(NULL, NULL, capacity, spec.heads, spec.d_key, spec.d_value)
+        self.cache.keys = allocate_zeroed(keys)
+        self.cache.values = allocate_zeroed(values)
+
+    def __dealloc__(self):
+        free(self.cache.keys)
+        free(self.cache.values)
+
+
+cdef class Executor:
+    """Programs bound to one workspace. Not for two threads at once: each takes a workspace of its own."""
+
+    cdef list programs
+    cdef dict caches
+    cdef object weights, index
+    cdef bint is_float
+    cdef object capacity
+    cdef char* arena                 # the buffers of whichever program runs
+    cdef char* scratch
+    cdef size_t scratch_bytes, scratch_members
+    cdef Sizes sizes
+
+    def __init__(self, programs, weights, index, capacity, trace):
+        """weights: packing.PackedWeights; index: the arrays of a workspace; capacity: its Capacity;
+        trace: keep every intermediate, and what only a trace shows."""
+        cdef size_t end = 0
+        self.weights, self.index, self.capacity = weights, index, capacity
+        self.is_float = weights.dtype.itemsize == 4
+        self.caches, self.programs = {}, []
+        for program in programs:
+            for spec in program.caches:
+                if spec.name not in self.caches:
+                    length = capacity.target_length if spec.role == "self" else capacity.source_length
+                    self.caches[spec.name] = CacheMemory(spec, capacity.sequences, length, self.is_float)
+            bound = BoundProgram(program)
+            self.programs.append(bound)
+            if trace:  # one program's buffers after the other's
+                end = self.place_buffers(bound, end, False)
+            else:      # all in the same place: a result is read before the next run
+                end = max(end, self.place_buffers(bound, 0, True))
+        self.arena = <char*> allocate(end)
+        for bound in self.programs:
+            self.bind(bound, trace)
+
+    def __dealloc__(self):
+        free(self.arena)
+        free(self.scratch)
+
+    # Binding ------------------------------------------------------------------------------
+
+    cdef int bind(self, BoundProgram bound, bint trace) except -1:
+        cdef Py_ssize_t i
+        for i, op in enumerate(bound.program.ops):
+            bound.role[i] = -1 if op.cache is None else ROLES[op.cache.role]
+            of = op.inputs[0].buffer if op.output is None else op.output
+            bound.dimension[i] = DIMENSIONS[of.dimension]
+            if trace:
+                for item in bound.program.traced:
+                    if item.op is op and item.extra:
+                        bound.extras[op.name, item.extra] = self.extra_array(op, item.form)
+            BINDERS[op.kind](self, bound, i, op)
+        return 0
+
+    cdef size_t place_buffers(self, BoundProgram bound, size_t start, bint reuse) except? 0:
+        """Give the program's buffers their places in the arena from `start` on; where they end."""
+        slots, placed = bound.program.plan_slots(reuse)
+        offsets = []
+        for dimension, width, integer in slots:
+            offsets.append(start)
+            size = 8 if integer or not self.is_float else 4
+            start += (self.capacity.rows(dimension) * width * size + 127) // 64 * 64
+        for buffer, slot in placed.items():
+            bound.places[buffer] = (offsets[slot], buffer.dimension, buffer.width, buffer.integer)
+        return start
+
+    cdef extra_array(self, op, form):
+        import numpy
+        dtype = self.weights.dtype
+        if form == "scores":
+            source, target = self.capacity.source_length, self.capacity.target_length
+            length = source if op.cache.role == "encoder" else target
+            keys = target if op.cache.role == "self" else source
+            return numpy.zeros((self.capacity.sequences, op.cache.heads, length, keys), dtype)
+        return numpy.zeros((self.capacity.rows(op.output.dimension), op.output.width), dtype)
+
+    cdef void* buffer(self, BoundProgram bound, buffer) except NULL:
+        cdef size_t offset = bound.places[buffer][0]
+        return self.arena + offset
+
+    cdef void* second_input(self, BoundProgram bound, op) except? NULL:
+        if len(op.inputs) < 2:
+            return NULL
+        return self.buffer(bound, op.inputs[1])
+
+    cdef void* columns(self, BoundProgram bound, view) except NULL:
+        cdef size_t offset = view.start * (4 if self.is_float else 8)
+        return <char*> self.buffer(bound, view.buffer) + offset
+
+    cdef void* extra(self, BoundProgram bound, op, name) except? NULL:
+        return address_or_null(bound.extras.get((op.name, name)))
+
+    cdef int64_t* indices(self, name) except NULL:
+        return <int64_t*> address(self.index[name])
+
+    cdef void* weight(self, name) except NULL:
+        return address(self.weights.array(name))
+
+    cdef int bind_embedding(self, BoundProgram bound, Py_ssize_t i, op) except -1:
+        side = op.output.dimension
+        bound.ops[i].arguments.embedding = EmbeddingArguments(
+            self.indices(side + "_ids"), self.weight(op.weights[0]), op.options["scale"],
+            self.indices(side + "_positions"), address(self.weights.positional_encoding()),
+            self.extra(bound, op, "embedding"), self.extra(bound, op, "position"),
+            self.buffer(bound, op.output), 0, op.output.width, 0)
+        bound.size[i] = <SizeFunction> (<void*> size_embedding[vf] if self.is_float else <void*> size_embedding[vd])
+        return 0
+
+    cdef int bind_linear(self, BoundProgram bound, Py_ssize_t i, op) except -1:
+        cdef PackedWeight packed = self.weights.linear(op)
+        bound.ops[i].arguments.linear = LinearArguments(
+            self.buffer(bound, op.inputs[0]), op.inputs[0].width, packed.panels,
+            address_or_null(self.weights.bias(op)), self.buffer(bound, op.output), op.output.width,
+            0, packed.d_in, packed.d_out, self.weights.activation_code(op), 0, 0)
+        bound.size[i] = <SizeFunction> (<void*> size_linear[vf] if self.is_float else <void*> size_linear[vd])
+        return 0
+
+    cdef int bind_store(self, BoundProgram bound, Py_ssize_t i, op) except -1:
+        cdef CacheMemory memory = self.caches[op.cache.name]
+        key, value = op.inputs
+        side = key.buffer.dimension
+        bound.ops[i].arguments.store = StoreArguments(
+            self.columns(bound, key), self.columns(bound, value), key.buffer.width, value.buffer.width,
+            op.cache.d_key, op.cache.d_value, &memory.cache, self.indices(side + "_starts"),
+            self.indices(side + "_keys"), self.indices(side + "_slots"), 0)
+        bound.size[i] = <SizeFunction> (<void*> size_store[vf] if self.is_float else <void*> size_store[vd])
+        return 0
+
+    cdef int bind_attention(self, BoundProgram bound, Py_ssize_t i, op) except -1:
+        cdef CacheMemory memory = self.caches[op.cache.name]
+        (query,) = op.inputs
+        side = query.buffer.dimension
+        keys = "memory_keys" if op.cache.role == "cross" else side + "_keys"
+        bound.ops[i].arguments.attention = AttentionArguments(
+            self.columns(bound, query), query.buffer.width, op.cache.d_key, &memory.cache,
+            self.indices(side + "_starts"), self.indices(keys), self.indices(side + "_slots"), 0, 0,
+            self.buffer(bound, op.output), op.output.width, op.cache.d_value, op.options["scale"],
+            op.options["causal"], op.options["article_softmax"], NULL, self.extra(bound, op, "scores"),
+            self.extra(bound, op, "scaled_scores"), self.extra(bound, op, "weights"), 0, 0)
+        bound.size[i] = <SizeFunction> (<void*> size_attention[vf] if self.is_float else <void*> size_attention[vd])
+        return 0
+
+    cdef int bind_layer_norm(self, BoundProgram bound, Py_ssize_t i, op) except -1:
+        gamma, beta = op.weights
+        bound.ops[i].arguments.norm = NormArguments(
+            self.buffer(bound, op.inputs[0]), self.second_input(bound, op),
+            self.weight(gamma), self.weight(beta), self.extra(bound, op, "residual"),
+            self.buffer(bound, op.output), 0, op.output.width, 0, op.options["eps"], op.options["article"])
+        bound.size[i] = <SizeFunction> (<void*> size_layer_norm[vf] if self.is_float else <void*> size_layer_norm[vd])
+        return 0
+
+    cdef int bind_rows(self, BoundProgram bound, Py_ssize_t i, op) except -1:
+        bound.ops[i].arguments.row = RowArguments(
+            self.buffer(bound, op.inputs[0]), self.second_input(bound, op),
+            self.buffer(bound, op.output), 0, op.output.width, 0, IDENTITY)
+        if op.kind == "add":
+            bound.size[i] = <SizeFunction> (<void*> size_add[vf] if self.is_float else <void*> size_add[vd])
+        else:
+            bound.size[i] = <SizeFunction> (<void*> size_softmax[vf] if self.is_float else <void*> size_softmax[vd])
+        return 0
+
+    cdef int bind_gather(self, BoundProgram bound, Py_ssize_t i, op) except -1:
+        bound.ops[i].arguments.gather = GatherArguments(
+            self.buffer(bound, op.inputs[0]), self.indices("wanted_rows"), self.buffer(bound, op.output),
+            0, op.output.width, 0)
+        bound.size[i] = <SizeFunction> (<void*> size_gather[vf] if self.is_float else <void*> size_gather[vd])
+        return 0
+
+    cdef int bind_argmax(self, BoundProgram bound, Py_ssize_t i, op) except -1:
+        bound.ops[i].arguments.argmax = ArgmaxArguments(
+            self.buffer(bound, op.inputs[0]), <int64_t*> self.buffer(bound, op.output), 0, op.inputs[0].width)
+        bound.size[i] = <SizeFunction> (<void*> size_argmax[vf] if self.is_float else <void*> size_argmax[vd])
+        return 0
+
+    # Running ------------------------------------------------------------------------------
+
+    def run(self, Py_ssize_t which, Py_ssize_t sequences, Py_ssize_t source_rows, Py_ssize_t target_rows,
+            Py_ssize_t output_rows, Py_ssize_t longest, Py_ssize_t target_keys, Py_ssize_t memory_keys):
+        """Run program `which` over the rows that the index arrays describe."""
+        cdef BoundProgram bound = self.programs[which]
+        cdef Run run
+        cdef int64_t estimate
+        cdef int members
+        self.sizes.sequences, self.sizes.longest = sequences, longest
+        self.sizes.rows[0], self.sizes.rows[1], self.sizes.rows[2] = source_rows, target_rows, output_rows
+        self.sizes.most_keys[0], self.sizes.most_keys[1] = longest, target_keys
+        self.sizes.most_keys[2] = memory_keys
+        estimate = self.size_ops(bound, num_threads)
+        members = members_for(estimate)
+        self.ensure_scratch(bound, members)
+        memset(bound.claimed, 0, bound.n_ops * sizeof(int64_t))
+        run = Run(bound.ops, bound.n_ops, self.scratch, self.scratch_bytes, bound.claimed, 0, 0)
+        if estimate < SERIAL_NANOSECONDS:
+            walk_ops(&run, 0, 1)
+        else:
+            with nogil:
+                run_on_team(&run, members)
+
+    cdef int64_t size_ops(self, BoundProgram bound, int threads) noexcept:
+        """Rows, tasks and estimates of every op for this run; the estimate of the whole."""
+        cdef Py_ssize_t i
+        cdef int64_t total = 0
+        cdef Op* op
+        for i in range(bound.n_ops):
+            op = &bound.ops[i]
+            if bound.size[i] == self.attention_size():
+                op.arguments.attention.n_sequences = self.sizes.sequences
+                op.arguments.attention.longest = self.sizes.longest
+                op.arguments.attention.most_keys = self.sizes.most_keys[bound.role[i]]
+            elif bound.role[i] >= 0:
+                op.arguments.store.n_sequences = self.sizes.sequences
+            bound.size[i](op, self.sizes.rows[bound.dimension[i]], threads, NULL)
+            total += op.nanoseconds
+        return total
+
+    cdef inline SizeFunction attention_size(self) noexcept:
+        return <SizeFunction> (<void*> size_attention[vf] if self.is_float else <void*> size_attention[vd])
+
+    cdef int ensure_scratch(self, BoundProgram bound, size_t members) except -1:
+        """Scratch memory for each thread: grown when it must be, then kept."""
+        cdef size_t needed = 0
+        cdef Py_ssize_t i
+        for i in range(bound.n_ops):
+            needed = max(needed, bound.ops[i].scratch_bytes)
+        needed = (needed + 127) // 64 * 64
+        if needed > self.scratch_bytes or members > self.scratch_members:
+            needed = max(needed, self.scratch_bytes)
+            members = max(members, self.scratch_members)
+            free(self.scratch)
+            self.scratch, self.scratch_bytes, self.scratch_members = NULL, 0, 0
+            self.scratch = <char*> allocate(needed * members)
+            self.scratch_bytes, self.scratch_members = needed, members
+        return 0
+
+    # Reading ------------------------------------------------------------------------------
+
+    def read(self, Py_ssize_t which, buffer):
+        """A copy of a buffer's rows after a run: (rows, width)."""
+        import numpy
+        cdef BoundProgram bound = self.programs[which]
+        _, dimension, width, integer = bound.places[buffer]
+        rows = self.sizes.rows[DIMENSIONS[dimension]]
+        out = numpy.empty((rows, width), numpy.int64 if integer else self.weights.dtype)
+        if out.size:
+            memcpy(address(out), self.buffer(bound, buffer), out.nbytes)
+        return out
+
+    def peek(self, Py_ssize_t which, buffer, Py_ssize_t row, Py_ssize_t column):
+        """One number of a buffer after a run."""
+        cdef BoundProgram bound = self.programs[which]
+        cdef void* start = self.buffer(bound, buffer)
+        cdef Py_ssize_t i = row * <Py_ssize_t> buffer.width + column
+        return number(<vf*> start, i) if self.is_float else number(<vd*> start, i)
+
+    def read_extra(self, Py_ssize_t which, op, name):
+        """What an op wrote for a trace: (sequences, heads, T, keys) or (rows, width)."""
+        return (<BoundProgram> self.programs[which]).extras[op.name, name]
+
+
+BINDERS = {
+    "embedding": lambda Executor e, BoundProgram b, i, op: e.bind_embedding(b, i, op),
+    "linear": lambda Executor e, BoundProgram b, i, op: e.bind_linear(b, i, op),
+    "store": lambda Executor e, BoundProgram b, i, op: e.bind_store(b, i, op),
+    "attention": lambda Executor e, BoundProgram b, i, op: e.bind_attention(b, i, op),
+    "add_layer_norm": lambda Executor e, BoundProgram b, i, op: e.bind_layer_norm(b, i, op),
+    "layer_norm": lambda Executor e, BoundProgram b, i, op: e.bind_layer_norm(b, i, op),
+    "add": lambda Executor e, BoundProgram b, i, op: e.bind_rows(b, i, op),
+    "softmax": lambda Executor e, BoundProgram b, i, op: e.bind_rows(b, i, op),
+    "gather": lambda Executor e, BoundProgram b, i, op: e.bind_gather(b, i, op),
+    "argmax": lambda Executor e, BoundProgram b, i, op: e.bind_argmax(b, i, op),
+}

@@ -1,0 +1,119 @@
+"""`Op`: what one operation works on. Kernels and programs alike are lists of these.
+
+Every buffer is a plain address; every stride and width counts numbers. `rows` are the rows of
+a ragged batch: the tokens of all sequences, one after the other.
+"""
+
+# A task of an op: the op's arguments, which task, and this thread's scratch memory.
+ctypedef void (*TaskFunction)(const void* arguments, Py_ssize_t task, void* scratch) noexcept nogil
+
+cdef struct LinearArguments:         # out (rows, d_out) = activation(x @ weight + bias)
+    const void* x                    # (rows, d_in)
+    Py_ssize_t x_stride
+    const void* weight               # panels, see matmul.pxi
+    const void* bias                 # (d_out,) or NULL
+    void* out
+    Py_ssize_t out_stride
+    Py_ssize_t rows, d_in, d_out
+    int activation
+    Py_ssize_t n_column_groups, panels_per_group
+
+cdef struct PackArguments:           # a matrix into panels
+    const void* weight               # element (k, n) at k * row_stride + n * column_stride
+    Py_ssize_t row_stride, column_stride
+    Py_ssize_t d_in, d_out
+    void* panels
+
+cdef struct NormArguments:           # out = layer_norm(x) or layer_norm(x + y)
+    const void* x                    # (rows, width)
+    const void* y                    # (rows, width) or NULL
+    const void* gamma                # (width,) or NULL
+    const void* beta                 # (width,) or NULL
+    void* sum                        # (rows, width) or NULL: takes x + y
+    void* out                        # (rows, width)
+    Py_ssize_t rows, width, rows_per_task
+    double eps
+    bint article                     # divide by std + eps instead of sqrt(var + eps)
+
+cdef struct RowArguments:            # out = softmax(x), x + y, or an activation of x, row by row
+    const void* x
+    const void* y
+    void* out
+    Py_ssize_t rows, width, rows_per_task
+    int activation
+
+cdef struct EmbeddingArguments:      # out = table[ids] * scale + positional[positions]
+    const int64_t* ids               # (rows,)
+    const void* table                # (vocabulary, width)
+    double scale
+    const int64_t* positions         # (rows,) or NULL
+    const void* positional           # (positions, width) or NULL
+    void* embedding                  # (rows, width) or NULL: takes table[ids] * scale
+    void* position                   # (rows, width) or NULL: takes positional[positions]
+    void* out                        # (rows, width)
+    Py_ssize_t rows, width, rows_per_task
+
+cdef struct GatherArguments:         # out[i] = x[rows_wanted[i]]
+    const void* x
+    const int64_t* rows_wanted
+    void* out
+    Py_ssize_t rows, width, rows_per_task
+
+cdef struct ArgmaxArguments:
+    const void* x                    # (rows, width)
+    int64_t* out                     # (rows,)
+    Py_ssize_t rows, width
+
+# The keys and values of some sequences, packed for the products (attention.pxi).
+cdef struct Cache:
+    void* keys                       # per slot, per head: panels of NR keys, (capacity / NR, d_key, NR)
+    void* values                     # per slot, per head: (d_value panels, capacity, NR)
+    Py_ssize_t capacity              # keys, a multiple of NR
+    Py_ssize_t heads, d_key, d_value
+
+cdef struct StoreArguments:          # keys and values of new tokens into a cache
+    const void* k                    # (rows, ...), head h at h * head_stride_k
+    const void* v
+    Py_ssize_t k_stride, v_stride, k_head_stride, v_head_stride
+    Cache* cache
+    const int64_t* starts            # (sequences + 1,): rows of each sequence
+    const int64_t* n_keys            # (sequences,): keys in the cache once these are in
+    const int64_t* slots             # (sequences,): where in the cache
+    Py_ssize_t n_sequences
+
+cdef struct AttentionArguments:
+    const void* q                    # (rows, ...), head h at h * q_head_stride
+    Py_ssize_t q_stride, q_head_stride
+    Cache* cache
+    const int64_t* starts            # (sequences + 1,)
+    const int64_t* n_keys            # (sequences,)
+    const int64_t* slots             # (sequences,)
+    Py_ssize_t n_sequences, n_blocks # blocks of queries per sequence, of the longest
+    void* out                        # (rows, ...), head h at h * out_head_stride
+    Py_ssize_t out_stride, out_head_stride
+    double scale
+    bint causal
+    bint article                     # softmax without subtracting the maximum
+    const unsigned char* mask        # (sequences * heads, longest, most_keys) or NULL
+    void* scores                     # (sequences, heads, longest, most_keys) or NULL, as the next two
+    void* scaled_scores
+    void* weights
+    Py_ssize_t longest, most_keys
+
+cdef union Arguments:
+    LinearArguments linear
+    PackArguments pack
+    NormArguments norm
+    RowArguments row
+    EmbeddingArguments embedding
+    GatherArguments gather
+    ArgmaxArguments argmax
+    StoreArguments store
+    AttentionArguments attention
+
+cdef struct Op:
+    TaskFunction task
+    Py_ssize_t n_tasks
+    int64_t nanoseconds              # estimate for one thread, to tell whether a team is worth it
+    size_t scratch_bytes             # per thread
+    Arguments arguments

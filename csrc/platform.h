@@ -1,0 +1,96 @@
+/* What the thread team needs of the machine and the operating system: atomics, a pause,
+ * sleeping until a word changes, starting a thread, and being told of a fork. */
+#ifndef RTFAST_PLATFORM_H
+#define RTFAST_PLATFORM_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <time.h>
+
+static inline int64_t atomic_get(int64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+static inline void atomic_set(int64_t *word, int64_t x) { __atomic_store_n(word, x, __ATOMIC_RELEASE); }
+/* Sequentially consistent: "announce that I sleep, then look again" must not be reordered. */
+static inline int64_t atomic_add(int64_t *word, int64_t x) { return __atomic_fetch_add(word, x, __ATOMIC_SEQ_CST); }
+static inline int atomic_claim(int64_t *flag) { return !__atomic_exchange_n(flag, 1, __ATOMIC_ACQ_REL); }
+
+static inline void pause_briefly(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static inline int64_t nanoseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* sleep_while(word, value): return once *word may differ from value. wake_all(word): after a change. */
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* A futex is 32 bits wide: the low half of the word. */
+static inline uint32_t *futex_of(int64_t *word) {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return (uint32_t *)word + 1;
+#else
+    return (uint32_t *)word;
+#endif
+}
+static inline void sleep_while(int64_t *word, int64_t value) {
+    syscall(SYS_futex, futex_of(word), FUTEX_WAIT_PRIVATE, (uint32_t)value, NULL, NULL, 0);
+}
+static inline void wake_all(int64_t *word) {
+    syscall(SYS_futex, futex_of(word), FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+#else
+static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t sleep_condition = PTHREAD_COND_INITIALIZER;
+static inline void sleep_while(int64_t *word, int64_t value) {
+    pthread_mutex_lock(&sleep_mutex);
+    while (atomic_get(word) == value) pthread_cond_wait(&sleep_condition, &sleep_mutex);
+    pthread_mutex_unlock(&sleep_mutex);
+}
+static inline void wake_all(int64_t *word) {
+    (void)word;
+    pthread_mutex_lock(&sleep_mutex);
+    pthread_cond_broadcast(&sleep_condition);
+    pthread_mutex_unlock(&sleep_mutex);
+}
+#endif
+
+/* Start a detached thread that takes no signals (Python handles them on its main thread). 0 on success. */
+static inline int start_thread(void *(*body)(void *), void *argument) {
+    pthread_t thread;
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    int failed;
+    if (pthread_attr_init(&attributes)) return -1;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    failed = pthread_create(&thread, &attributes, body, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return failed;
+}
+
+static inline int call_after_fork_in_child(void (*function)(void)) { return pthread_atfork(NULL, NULL, function); }
+
+/* Memory that starts on a cache line; NULL where there is none. Give back with free(). */
+static inline void *allocate_aligned(size_t bytes) {
+    void *memory = NULL;
+    if (bytes > (size_t)PTRDIFF_MAX - 64) return NULL;
+    return posix_memalign(&memory, 64, bytes ? (bytes + 63) / 64 * 64 : 64) ? NULL : memory;
+}
+#endif

@@ -1,0 +1,171 @@
+/* Vectors of the machine: the only file that knows an instruction set.
+ *
+ * `vf` and `vd` are the widest float and double vectors of the build. Cython is told that
+ * they are a float and a double, so that `a * b + c` in a .pxi file is vector arithmetic
+ * that stays in registers. A `vf *` is the address of plain, possibly unaligned floats;
+ * every offset counts numbers, not vectors.
+ *
+ * To add an instruction set: give VECTOR_BYTES, the register tile of the product, and
+ * whatever of the functions under "what the compiler needs help with" it has a faster form of.
+ */
+#ifndef RTFAST_SIMD_H
+#define RTFAST_SIMD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if !defined(__GNUC__)
+#error "rtfast's kernels need the vector extension of GCC or clang"
+#endif
+
+/* The tile of a product: TILE_ROWS x TILE_VECTORS accumulators fill the register file, and
+ * TILE_VECTORS is small so that 256 rows of a panel (32 KB at most) stay in the L1 cache. */
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define VECTOR_BYTES 64
+enum { TILE_ROWS = 12, TILE_VECTORS = 2 };
+#elif defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#define VECTOR_BYTES 32
+enum { TILE_ROWS = 6, TILE_VECTORS = 2 };
+#elif defined(__aarch64__)
+#define VECTOR_BYTES 16
+enum { TILE_ROWS = 6, TILE_VECTORS = 4 };
+#else
+#define VECTOR_BYTES 16
+enum { TILE_ROWS = 6, TILE_VECTORS = 2 };
+#endif
+
+enum {
+    LANES_F = VECTOR_BYTES / 4,
+    LANES_D = VECTOR_BYTES / 8,
+    /* Sums along a row run in 16 lanes at every vector width: this many vectors. */
+    ROW_VECTORS_F = 16 / LANES_F,
+    ROW_VECTORS_D = 16 / LANES_D
+};
+
+typedef float vf __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+typedef double vd __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+typedef uint32_t vf_bits __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint64_t vd_bits __attribute__((vector_size(VECTOR_BYTES)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
+
+/* One definition for both widths of number. S: suffix, V: vector, T: number, LANES: of them. */
+#define DEFINE_VECTOR(S, V, T, B, U, LANES, MANTISSA_BITS, BIAS)                                  \
+    INLINE V fill_##S(T x) { return x - (V){0}; }                                                 \
+    INLINE V splat_##S(const V *p, ptrdiff_t i) { return fill_##S(((const T *)p)[i]); }           \
+    INLINE V load_##S(const V *p, ptrdiff_t i) { return *(const V *)((const T *)p + i); }         \
+    INLINE void store_##S(V *p, ptrdiff_t i, V v) { *(V *)((T *)p + i) = v; }                     \
+    INLINE T number_##S(const V *p, ptrdiff_t i) { return ((const T *)p)[i]; }                    \
+    INLINE void put_##S(V *p, ptrdiff_t i, T x) { ((T *)p)[i] = x; }                              \
+    INLINE V choose_##S(B mask, V yes, V no) { return (V)((mask & (B)yes) | (~mask & (B)no)); }   \
+    /* a < b ? yes : no, lane by lane */                                                          \
+    INLINE V if_less_##S(V a, V b, V yes, V no) { return choose_##S((B)(a < b), yes, no); }       \
+    INLINE V with_sign_of_##S(V magnitude, V sign) {                                              \
+        const B top = (B)fill_##S((T)-0.0);                                                       \
+        return (V)(((B)magnitude & ~top) | ((B)sign & top));                                      \
+    }                                                                                             \
+    /* 2^n for whole n within the exponent range: n lands in the low bits of a large number */    \
+    INLINE V power_of_two_##S(V n) {                                                              \
+        const T magic = (T)((U)3 << (MANTISSA_BITS - 1));                                         \
+        const B bits = (B)(n + fill_##S(magic)) - (B)fill_##S(magic);                             \
+        return (V)((bits + BIAS) << MANTISSA_BITS);                                               \
+    }                                                                                             \
+    INLINE V load_some_generic_##S(const V *p, ptrdiff_t i, ptrdiff_t n, V otherwise) {           \
+        T lanes[LANES];                                                                           \
+        memcpy(lanes, &otherwise, sizeof lanes);                                                  \
+        for (ptrdiff_t l = 0; l < n && l < LANES; l++) lanes[l] = ((const T *)p)[i + l];          \
+        return *(const V *)lanes;                                                                 \
+    }                                                                                             \
+    INLINE void store_some_generic_##S(V *p, ptrdiff_t i, ptrdiff_t n, V v) {                     \
+        T lanes[LANES];                                                                           \
+        memcpy(lanes, &v, sizeof lanes);                                                          \
+        for (ptrdiff_t l = 0; l < n && l < LANES; l++) ((T *)p)[i + l] = lanes[l];                \
+    }
+
+DEFINE_VECTOR(f, vf, float, vf_bits, uint32_t, LANES_F, 23, 127)
+DEFINE_VECTOR(d, vd, double, vd_bits, uint64_t, LANES_D, 52, 1023)
+
+/* What the compiler needs help with.
+ * larger(a, b) is `a > b ? a : b`: the second where either is NaN. smaller likewise.
+ * load_some reads n lanes, at most all of them, and takes the rest from `otherwise`;
+ * it touches no memory past them. store_some likewise. */
+#if defined(__AVX512F__)
+
+INLINE vf fma_f(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+INLINE vd fma_d(vd a, vd b, vd c) { return (vd)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+INLINE vf larger_f(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE vd larger_d(vd a, vd b) { return (vd)_mm512_max_pd((__m512d)a, (__m512d)b); }
+INLINE vf smaller_f(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+INLINE vd smaller_d(vd a, vd b) { return (vd)_mm512_min_pd((__m512d)a, (__m512d)b); }
+INLINE unsigned first_lanes(ptrdiff_t n) { return n <= 0 ? 0u : n >= 16 ? 0xffffu : (1u << n) - 1; }
+INLINE vf load_some_f(const vf *p, ptrdiff_t i, ptrdiff_t n, vf otherwise) {
+    return (vf)_mm512_mask_loadu_ps((__m512)otherwise, (__mmask16)first_lanes(n), (const float *)p + i);
+}
+INLINE vd load_some_d(const vd *p, ptrdiff_t i, ptrdiff_t n, vd otherwise) {
+    return (vd)_mm512_mask_loadu_pd((__m512d)otherwise, (__mmask8)first_lanes(n), (const double *)p + i);
+}
+INLINE void store_some_f(vf *p, ptrdiff_t i, ptrdiff_t n, vf v) {
+    _mm512_mask_storeu_ps((float *)p + i, (__mmask16)first_lanes(n), (__m512)v);
+}
+INLINE void store_some_d(vd *p, ptrdiff_t i, ptrdiff_t n, vd v) {
+    _mm512_mask_storeu_pd((double *)p + i, (__mmask8)first_lanes(n), (__m512d)v);
+}
+
+#elif defined(__AVX2__) && defined(__FMA__)
+
+INLINE vf fma_f(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+INLINE vd fma_d(vd a, vd b, vd c) { return (vd)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+INLINE vf larger_f(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE vd larger_d(vd a, vd b) { return (vd)_mm256_max_pd((__m256d)a, (__m256d)b); }
+INLINE vf smaller_f(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+INLINE vd smaller_d(vd a, vd b) { return (vd)_mm256_min_pd((__m256d)a, (__m256d)b); }
+INLINE __m256i first_lanes_f(ptrdiff_t n) {
+    const int count = n < 0 ? 0 : n > 8 ? 8 : (int)n;
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+INLINE __m256i first_lanes_d(ptrdiff_t n) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+INLINE vf load_some_f(const vf *p, ptrdiff_t i, ptrdiff_t n, vf otherwise) {
+    const __m256i lanes = first_lanes_f(n);
+    const __m256 read = _mm256_maskload_ps((const float *)p + i, lanes);
+    return (vf)_mm256_blendv_ps((__m256)otherwise, read, (__m256)lanes);
+}
+INLINE vd load_some_d(const vd *p, ptrdiff_t i, ptrdiff_t n, vd otherwise) {
+    const __m256i lanes = first_lanes_d(n);
+    const __m256d read = _mm256_maskload_pd((const double *)p + i, lanes);
+    return (vd)_mm256_blendv_pd((__m256d)otherwise, read, (__m256d)lanes);
+}
+INLINE void store_some_f(vf *p, ptrdiff_t i, ptrdiff_t n, vf v) {
+    _mm256_maskstore_ps((float *)p + i, first_lanes_f(n), (__m256)v);
+}
+INLINE void store_some_d(vd *p, ptrdiff_t i, ptrdiff_t n, vd v) {
+    _mm256_maskstore_pd((double *)p + i, first_lanes_d(n), (__m256d)v);
+}
+
+#else
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+INLINE vf fma_f(vf a, vf b, vf c) { return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+INLINE vd fma_d(vd a, vd b, vd c) { return (vd)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+#else /* no fused multiply-add: this build is outside the promise of equal bits */
+INLINE vf fma_f(vf a, vf b, vf c) { return a * b + c; }
+INLINE vd fma_d(vd a, vd b, vd c) { return a * b + c; }
+#endif
+INLINE vf larger_f(vf a, vf b) { return if_less_f(b, a, a, b); }
+INLINE vd larger_d(vd a, vd b) { return if_less_d(b, a, a, b); }
+INLINE vf smaller_f(vf a, vf b) { return if_less_f(a, b, a, b); }
+INLINE vd smaller_d(vd a, vd b) { return if_less_d(a, b, a, b); }
+INLINE vf load_some_f(const vf *p, ptrdiff_t i, ptrdiff_t n, vf other) { return load_some_generic_f(p, i, n, other); }
+INLINE vd load_some_d(const vd *p, ptrdiff_t i, ptrdiff_t n, vd other) { return load_some_generic_d(p, i, n, other); }
+INLINE void store_some_f(vf *p, ptrdiff_t i, ptrdiff_t n, vf v) { store_some_generic_f(p, i, n, v); }
+INLINE void store_some_d(vd *p, ptrdiff_t i, ptrdiff_t n, vd v) { store_some_generic_d(p, i, n, v); }
+
+#endif
+#endif

@@ -1,0 +1,168 @@
+"""The team of threads: one per process, made on first use, asleep when idle.
+
+Every operation is a list of independent tasks (`Op`). A run of several ops is one call of the
+team: all members walk the list together, claim tasks of the current op from a shared counter
+and meet at a barrier before the next. Tasks split outputs, never a sum, so that who computes
+what cannot change a bit.
+"""
+
+cdef extern from "platform.h" nogil:
+    int64_t atomic_get(int64_t* word)
+    void atomic_set(int64_t* word, int64_t x)
+    int64_t atomic_add(int64_t* word, int64_t x)
+    bint atomic_claim(int64_t* flag)
+    void pause_briefly()
+    int64_t nanoseconds()
+    void sleep_while(int64_t* word, int64_t value)
+    void wake_all(int64_t* word)
+    int start_thread(void* (*body)(void*) noexcept nogil, void* argument)
+    int call_after_fork_in_child(void (*function)() noexcept nogil)
+    void* allocate_aligned(size_t bytes)
+
+cdef enum:
+    MAX_THREADS = 128
+    SPIN_NANOSECONDS = 50000     # how long an idle member stays awake
+    SERIAL_NANOSECONDS = 20000   # runs estimated shorter than this stay on the calling thread
+
+# One list of ops on its way through the team.
+cdef struct Run:
+    const Op* ops
+    Py_ssize_t n_ops
+    char* scratch                # n_members pieces of scratch_bytes
+    size_t scratch_bytes
+    int64_t* claimed             # tasks handed out, per op
+    int64_t arrived              # at the current barrier
+    int64_t phase                # barriers passed
+
+cdef struct Team:
+    int64_t call                 # number of the current call << 8 | its members: what idle members watch
+    int64_t sleepers
+    int64_t unfinished           # members still at work on the current call
+    int64_t busy                 # one caller at a time
+    Py_ssize_t n_started         # threads besides the caller's
+    Run* run
+
+cdef Team team
+cdef int num_threads = 1
+
+
+cdef void forget_threads_after_fork() noexcept nogil:
+    """The child of a fork has no threads but the one that forked: begin anew."""
+    memset(&team, 0, sizeof(Team))
+
+
+cdef inline void wait_at_barrier(Run* run, int members) noexcept nogil:
+    cdef int64_t phase = atomic_get(&run.phase)
+    cdef int spins = 0
+    if atomic_add(&run.arrived, 1) == members - 1:
+        run.arrived = 0
+        atomic_set(&run.phase, phase + 1)
+        return
+    while atomic_get(&run.phase) == phase:
+        spins += 1
+        if spins < 20000:
+            pause_briefly()
+        else:  # the others may be waiting for this core
+            sched_yield()
+
+
+cdef void walk_ops(Run* run, int member, int members) noexcept nogil:
+    """One member's way through the ops."""
+    cdef const Op* op
+    cdef Py_ssize_t i
+    cdef int64_t task
+    cdef char* scratch = run.scratch + <size_t> member * run.scratch_bytes
+    for i in range(run.n_ops):
+        op = &run.ops[i]
+        if members == 1:
+            for task in range(op.n_tasks):
+                op.task(&op.arguments, task, scratch)
+        else:
+            while True:
+                task = atomic_add(&run.claimed[i], 1)
+                if task >= op.n_tasks:
+                    break
+                op.task(&op.arguments, task, scratch)
+            if i + 1 < run.n_ops:
+                wait_at_barrier(run, members)
+
+
+cdef void* member_body(void* argument) noexcept nogil:
+    """A thread of the team: wait for a call, take part, wait again."""
+    cdef int member = <int> <Py_ssize_t> argument
+    cdef int64_t seen = 0, call, deadline
+    cdef int spins
+    while True:
+        call = atomic_get(&team.call)
+        if call == seen:
+            deadline = nanoseconds() + SPIN_NANOSECONDS
+            while call == seen and nanoseconds() < deadline:
+                for spins in range(64):
+                    pause_briefly()
+                call = atomic_get(&team.call)
+            while call == seen:
+                atomic_add(&team.sleepers, 1)
+                sleep_while(&team.call, seen)
+                atomic_add(&team.sleepers, -1)
+                call = atomic_get(&team.call)
+        seen = call
+        if member < (call & 0xff):
+            walk_ops(team.run, member, <int> (call & 0xff))
+            if atomic_add(&team.unfinished, -1) == 1:
+                wake_all(&team.unfinished)
+    return NULL
+
+
+cdef int start_members(int wanted) noexcept nogil:
+    """Start what is missing of `wanted` threads; how many there are then, the caller's included."""
+    while team.n_started < wanted - 1:
+        if start_thread(member_body, <void*> (team.n_started + 1)) != 0:
+            break
+        team.n_started += 1
+    return <int> min(<Py_ssize_t> wanted, team.n_started + 1)
+
+
+cdef void run_on_team(Run* run, int wanted) noexcept nogil:
+    """Walk the ops with up to `wanted` members; alone where another caller has the team."""
+    cdef int members
+    cdef int64_t left, deadline
+    if wanted <= 1 or not atomic_claim(&team.busy):
+        walk_ops(run, 0, 1)
+        return
+    members = start_members(wanted)
+    if members > 1:
+        team.run = run
+        atomic_set(&team.unfinished, members - 1)
+        atomic_add(&team.call, (1 << 8) - (team.call & 0xff) + members)
+        if atomic_add(&team.sleepers, 0) > 0:
+            wake_all(&team.call)
+        walk_ops(run, 0, members)
+        deadline = nanoseconds() + SPIN_NANOSECONDS
+        left = atomic_get(&team.unfinished)
+        while left > 0:
+            if nanoseconds() < deadline:
+                pause_briefly()
+            else:
+                sleep_while(&team.unfinished, left)
+            left = atomic_get(&team.unfinished)
+    else:
+        walk_ops(run, 0, 1)
+    atomic_set(&team.busy, 0)
+
+
+cdef int members_for(int64_t estimated_nanoseconds) noexcept nogil:
+    """How many threads a run of that length is worth."""
+    return 1 if estimated_nanoseconds < SERIAL_NANOSECONDS else num_threads
+
+
+def set_num_threads(int n):
+    """Use up to n threads, the caller's included (1 to 128)."""
+    global num_threads
+    if not 1 <= n <= MAX_THREADS:
+        raise ValueError(f"number of threads must be from 1 to {MAX_THREADS}, got {n}")
+    num_threads = n
+
+
+def get_num_threads():
+    """Threads that a run may use, the caller's included."""
+    return num_threads

@@ -1,0 +1,24 @@
+"""rtfast: a transformer inference engine for CPUs that you can read.
+
+>>> import rtfast
+>>> model = rtfast.Transformer.random(rtfast.Config.article(), vocabulary=rtfast.article.VOCABULARY)
+>>> trace = model.trace("hello world")
+>>> trace["encoder.layers.0.self_attention.weights"].shape
+(2, 2, 2)
+"""
+
+from . import article, kernels
+from .backends import backend
+from .checkpoint import CheckpointError
+from .config import Config
+from .model import Transformer, load
+from .threads import get_num_threads, set_num_threads
+from .tokenizer import WordTokenizer
+from .trace import Trace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError", "Config", "Trace", "Transformer", "WordTokenizer", "article", "backend",
+    "get_num_threads", "kernels", "load", "set_num_threads",
+]

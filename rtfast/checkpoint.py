@@ -1,0 +1,158 @@
+"""A model as a folder: config.json says what it computes, model.safetensors holds its weights.
+
+No pickle is ever read, so no file can run code; what is wrong with one is a CheckpointError that names it.
+"""
+
+import contextlib
+import errno
+import os
+
+from rtfast import safetensors_file
+from rtfast.config import Config
+from rtfast.safetensors_file import CheckpointError
+from rtfast.tokenizer import WordTokenizer
+from rtfast.weights import check_shapes, prepare_weights
+
+__all__ = ["CheckpointError", "load", "save"]
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+MODEL_TYPE = "rtfast-transformer"
+FORMAT_VERSION = 1
+#: 16 MB: room for a vocabulary of hundreds of thousands of words
+MAX_CONFIG = 16 * 2**20
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+def save(folder, config, weights, tokenizer=None):
+    """Write config.json and model.safetensors into `folder`, which is made if need be.
+
+    weights: as `prepare_weights` takes them. tokenizer: a WordTokenizer of config.vocab_size words, or None.
+    Both files are written beside their final names, then moved over them: a reader, or a crash, finds whole
+    files only. Raises what `prepare_weights` raises, TypeError or ValueError for another tokenizer, OSError.
+    """
+    weights = prepare_weights(config, weights)
+    fields = {"model_type": MODEL_TYPE, "format_version": FORMAT_VERSION, **config.to_dict()}
+    if tokenizer is not None:
+        _check_tokenizer(config, tokenizer)
+        fields["tokenizer"] = tokenizer.to_dict()
+    text = _config_text(fields)
+    folder = os.fsdecode(folder)
+    os.makedirs(folder, exist_ok=True)
+    # The contexts close in reverse: nothing is moved before both are written, the small file goes last.
+    with _replacing(os.path.join(folder, CONFIG_FILE)) as config_file:
+        config_file.write(text)
+        config_file.flush()
+        with _replacing(os.path.join(folder, WEIGHTS_FILE)) as weights_file:
+            safetensors_file.write(weights_file, weights)
+
+
+def load(folder):
+    """(config, weights, tokenizer or None) of a folder that `save` wrote, or that somebody laid out like one.
+
+    weights: as `prepare_weights` returns them, with the very bits that were saved. Files may be links, as in
+    the Hugging Face cache. Raises FileNotFoundError naming what is missing, another OSError for what cannot
+    be opened, CheckpointError for everything that is wrong with the content.
+    """
+    folder = os.fsdecode(folder)
+    _check_folder(folder)
+    config, tokenizer = _read_config(os.path.join(folder, CONFIG_FILE))
+    path = os.path.join(folder, WEIGHTS_FILE)
+    with _naming(path):
+        weights = safetensors_file.read(path, check=lambda shapes: check_shapes(config, shapes))
+        for array in weights.values():
+            array.flags.writeable = False  # ours alone: prepare_weights need not copy it
+        return config, prepare_weights(config, weights), tokenizer
+
+
+def _check_folder(folder):
+    """Raise the error that says best what `folder` lacks, if it lacks anything."""
+    expected = f"a model folder holds {CONFIG_FILE} and {WEIGHTS_FILE}"
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else None
+    if names is None and os.path.exists(folder):
+        raise NotADirectoryError(errno.ENOTDIR, f"not a folder ({expected})", folder)
+    if names is None:
+        raise FileNotFoundError(errno.ENOENT, f"no such folder ({expected})", folder)
+    pickles = [name for name in names if name.endswith(_PICKLES)]
+    if pickles and WEIGHTS_FILE not in names:
+        raise CheckpointError(
+            f"{os.path.join(folder, pickles[0])}: a pickle file can run code when it is read, so rtfast "
+            "reads none; convert it once, where you trust it, with PyTorch and safetensors: "
+            f"safetensors.torch.save_file(torch.load({pickles[0]!r}, weights_only=True), {WEIGHTS_FILE!r})")
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if name not in names:
+            raise FileNotFoundError(errno.ENOENT, f"no such file ({expected})", os.path.join(folder, name))
+
+
+def _read_config(path):
+    """The Config and the tokenizer, or None, of a config.json."""
+    with safetensors_file.open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_CONFIG:
+            raise CheckpointError(f"{path}: must be at most {MAX_CONFIG} bytes, has {size}")
+        data = safetensors_file.read_bytes(path, file, size, "config")
+    fields = safetensors_file.parse_json(path, data, "config")
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{path}: config must be a JSON object, got {type(fields).__name__}")
+    if fields.get("model_type") != MODEL_TYPE:
+        raise CheckpointError(
+            f"{path}: model_type must be {MODEL_TYPE!r}, got {str(fields.get('model_type'))[:80]!r}")
+    version = fields.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format_version must be {FORMAT_VERSION}, got {str(version)[:80]}; "
+            "a greater one needs a newer rtfast")
+    tokenizer = fields.pop("tokenizer", None)
+    del fields["model_type"], fields["format_version"]
+    with _naming(path):
+        config = Config.from_dict(fields)
+        if tokenizer is not None:
+            tokenizer = WordTokenizer.from_dict(tokenizer)
+            _check_tokenizer(config, tokenizer)
+    return config, tokenizer
+
+
+def _check_tokenizer(config, tokenizer):
+    if not isinstance(tokenizer, WordTokenizer):
+        raise TypeError(
+            f"checkpoint: tokenizer must be a WordTokenizer or None, got {type(tokenizer).__name__}")
+    if len(tokenizer) != config.vocab_size:
+        raise ValueError(
+            f"checkpoint: vocabulary must have vocab_size = {config.vocab_size} words, got {len(tokenizer)}")
+
+
+def _config_text(fields):
+    import json
+
+    text = json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    if len(text) > MAX_CONFIG:
+        raise ValueError(f"checkpoint: {CONFIG_FILE} must be at most {MAX_CONFIG} bytes, got {len(text)}")
+    return text
+
+
+@contextlib.contextmanager
+def _naming(path):
+    """Turn the body's TypeError and ValueError into a CheckpointError that names the file."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+@contextlib.contextmanager
+def _replacing(path):
+    """A new binary file that takes the place of `path` when the body succeeds and goes away when it fails."""
+    temporary = f"{path}.{os.urandom(6).hex()}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise

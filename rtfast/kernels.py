@@ -1,0 +1,284 @@
+"""The kernels on plain arrays: checks here, arithmetic in the backend.
+
+For all of them: arrays are float32 or float64 and alike within a call, and may be strided,
+transposed, unaligned or read-only; lists, tuples and numbers take the dtype of the
+arrays beside them, else float64. The result is a new C-contiguous array or `out`, a
+writeable array of exactly the result's shape and dtype, which may overlap inputs.
+A wrong type or dtype raises TypeError, a wrong shape or value ValueError; the message names the
+argument. Dimensions may be 0. NaN and infinities go the way of IEEE 754, without warnings.
+
+Section numbers are those of "Attention Is All You Need".
+"""
+
+import math
+
+import numpy as np
+
+from rtfast import backends
+from rtfast.activations import ACTIVATIONS
+from rtfast.arguments import (
+    FLOATS, as_matrices, as_rows, count, deliver, floating, has_axes, integers_below, is_packed,
+    is_vector, output, real, tidy,
+)
+
+__all__ = [
+    "pack", "matmul", "linear", "activate", "softmax", "layer_norm", "add_layer_norm", "attention",
+    "embedding", "argmax", "positional_encoding",
+]
+
+
+def pack(weight):
+    """A copy of `weight` (d_in, d_out) in the layout that the running backend multiplies fastest.
+
+    Worth it for a weight that is used again: as `weight` of `linear` or `b` of `matmul` it gives the
+    same bits as the plain array. It has `shape`, `dtype` and `unpack()`, and belongs to the backend
+    that packed it: another one raises TypeError. A weight packed already is returned as it is.
+    """
+    weight, _ = floating("pack", weight=weight)
+    if is_packed(weight):
+        return weight
+    if weight.ndim != 2:
+        raise ValueError(f"pack: weight must have shape (d_in, d_out), got {weight.shape}")
+    return backends.active().pack(weight)
+
+
+def matmul(a, b, out=None):
+    """The matrix product: (..., m, k) @ (k, n) or (..., k, n) -> (..., m, n).
+
+    Leading axes broadcast as in NumPy; b may be packed. With k = 0 the result is zeros.
+    """
+    a, b, dtype = floating("matmul", a=a, b=b)
+    has_axes("matmul", "a", a, 2)
+    has_axes("matmul", "b", b, 2)
+    inner = a.shape[-1]
+    if b.shape[-2] != inner:
+        raise ValueError(
+            f"matmul: b must have shape (k, n) or (..., k, n) with k = a.shape[-1] = {inner}, got {b.shape}")
+    if len(b.shape) == 2:
+        shape = (*a.shape[:-1], b.shape[1])
+        a = as_rows(a)[None]  # one product of many rows
+    else:
+        leading = a.shape[:-2]
+        if b.shape[:-2] != leading:
+            leading = _broadcast(a, b)
+            a = tidy(np.broadcast_to(a, (*leading, *a.shape[-2:])))
+            b = tidy(np.broadcast_to(b, (*leading, *b.shape[-2:])))
+        shape = (*leading, a.shape[-2], b.shape[-1])
+        a, b = as_matrices(a), as_matrices(b)
+    result = output("matmul", out, shape, dtype, a, b)
+    backends.active().matmul(a, b, result.reshape(a.shape[0], a.shape[1], shape[-1]))
+    return deliver(result, out)
+
+
+def _broadcast(a, b):
+    try:
+        return np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        raise ValueError(
+            f"matmul: leading axes of a {a.shape[:-2]} and b {b.shape[:-2]} must broadcast, "
+            f"got a {a.shape} and b {b.shape}") from None
+
+
+def linear(x, weight, bias=None, activation=None, out=None):
+    """activation(x @ weight + bias), section 3.3: (..., d_in) -> (..., d_out).
+
+    weight (d_in, d_out), plain or packed; bias (d_out,) or None; activation None, 'relu', 'gelu',
+    'gelu_tanh' or 'silu'.
+    """
+    x, weight, bias, dtype = floating("linear", x=x, weight=weight, bias=bias)
+    has_axes("linear", "x", x, 1)
+    d_in = x.shape[-1]
+    if len(weight.shape) != 2 or weight.shape[0] != d_in:
+        raise ValueError(
+            f"linear: weight must have shape (d_in, d_out) with d_in = x.shape[-1] = {d_in}, "
+            f"got {weight.shape}")
+    d_out = weight.shape[1]
+    is_vector("linear", "bias", bias, d_out, "d_out")
+    code = _activation_code("linear", activation)
+    result = output("linear", out, (*x.shape[:-1], d_out), dtype, x, weight, bias)
+    backends.active().linear(as_rows(x), weight, bias, code, as_rows(result))
+    return deliver(result, out)
+
+
+def _activation_code(function, activation):
+    if activation is None or isinstance(activation, str):
+        code = ACTIVATIONS.get(activation)
+        if code is not None:
+            return code
+    choices = ", ".join(repr(name) for name in ACTIVATIONS)
+    raise ValueError(f"{function}: activation must be one of {choices}, got {activation!r}")
+
+
+def activate(x, activation, out=None):
+    """The activation of every element: x of any shape -> the same shape. out may be x.
+
+    activation None, 'relu' (section 3.3), 'gelu' (x Phi(x)), 'gelu_tanh' or 'silu' (x sigmoid(x)).
+    """
+    x, dtype = floating("activate", x=x)
+    code = _activation_code("activate", activation)
+    result = _elementwise_output("activate", out, x)
+    backends.active().activate(x.reshape(-1), code, result.reshape(-1))
+    return deliver(result, out)
+
+
+def _elementwise_output(function, out, x, *weights):
+    """As `output`, of x's shape; here out may be x itself."""
+    inputs = weights if out is x else (x, *weights)
+    return output(function, out, x.shape, x.dtype, *inputs)
+
+
+def softmax(x, out=None):
+    """exp(x) / sum(exp(x)) along the last axis, section 3.2.1: (..., n) -> (..., n). out may be x.
+
+    A row of -inf only gives NaN, as its sum is 0.
+    """
+    x, _ = floating("softmax", x=x)
+    has_axes("softmax", "x", x, 1)
+    result = _elementwise_output("softmax", out, x)
+    backends.active().softmax(as_rows(x), as_rows(result))
+    return deliver(result, out)
+
+
+def layer_norm(x, gamma=None, beta=None, eps=1e-5, out=None, article=False):
+    """(x - mean) / sqrt(variance + eps) * gamma + beta along the last axis, section 3.1.
+
+    (..., d) -> (..., d); gamma and beta (d,) or None each; variance is the population's;
+    article=True divides by (std + eps), as the article "The Random Transformer" does. eps is
+    finite and >= 0. out may be x.
+    """
+    x, gamma, beta, _ = floating("layer_norm", x=x, gamma=gamma, beta=beta)
+    eps = _check_norm("layer_norm", x, gamma, beta, eps)
+    result = _elementwise_output("layer_norm", out, x, gamma, beta)
+    backends.active().layer_norm(as_rows(x), gamma, beta, eps, bool(article), as_rows(result))
+    return deliver(result, out)
+
+
+def add_layer_norm(x, y, gamma=None, beta=None, eps=1e-5, out=None, article=False):
+    """layer_norm(x + y), the end of every sub-layer, section 3.1: (..., d), (..., d) -> (..., d).
+
+    x and y have one shape; the rest as in `layer_norm`.
+    """
+    x, y, gamma, beta, dtype = floating("add_layer_norm", x=x, y=y, gamma=gamma, beta=beta)
+    eps = _check_norm("add_layer_norm", x, gamma, beta, eps)
+    if y.shape != x.shape:
+        raise ValueError(f"add_layer_norm: y must have x's shape {x.shape}, got {y.shape}")
+    result = output("add_layer_norm", out, x.shape, dtype, x, y, gamma, beta)
+    backends.active().add_layer_norm(
+        as_rows(x), as_rows(y), gamma, beta, eps, bool(article), None, as_rows(result))
+    return deliver(result, out)
+
+
+def _check_norm(function, x, gamma, beta, eps):
+    has_axes(function, "x", x, 1)
+    is_vector(function, "gamma", gamma, x.shape[-1], "x.shape[-1]")
+    is_vector(function, "beta", beta, x.shape[-1], "x.shape[-1]")
+    number = real(function, "eps", eps)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{function}: eps must be finite and >= 0, got {eps}")
+    return number
+
+
+def attention(q, k, v, mask=None, causal=False, scale=None, return_weights=False):
+    """Scaled dot-product attention, section 3.2.1: softmax(scale q k^T) v.
+
+    q (..., heads, T, d_key), k (..., heads, S, d_key), v (..., heads, S, d_value) with equal leading
+    axes, any number of them -> (..., heads, T, d_value); with return_weights also the softmax
+    (..., heads, T, S), as the second of a pair.
+
+    mask: boolean, broadcastable to (..., heads, T, S), True where a query may attend a key. causal: a
+    query may not attend later keys, the last query and the last key being aligned. scale multiplies
+    the scores, 1 / sqrt(d_key) by default. A query that may attend nothing gives zeros; keys and
+    values that it may not attend have no influence, even if they are NaN.
+    """
+    q, k, v, dtype = floating("attention", q=q, k=k, v=v)
+    for name, array in (("q", q), ("k", k), ("v", v)):
+        has_axes("attention", name, array, 2)
+    leading, (target, d_key) = q.shape[:-2], q.shape[-2:]
+    source, d_value = v.shape[-2:]
+    if k.shape[:-2] != leading or k.shape[-1] != d_key:
+        raise ValueError(
+            f"attention: k must have shape (..., S, d_key) with q's leading axes {leading} and "
+            f"d_key = q.shape[-1] = {d_key}, got {k.shape}")
+    if v.shape[:-1] != k.shape[:-1]:
+        raise ValueError(
+            f"attention: v must have shape (..., S, d_value) with k's (..., S) = {k.shape[:-1]}, "
+            f"got {v.shape}")
+    if scale is None:
+        scale = 1 / math.sqrt(d_key or 1)
+    else:
+        scale = real("attention", "scale", scale)
+    if mask is not None:
+        mask = _attention_mask(mask, (*leading, target, source))
+    q, k, v = as_matrices(q), as_matrices(k), as_matrices(v)
+    batch = q.shape[0]
+    out = np.empty((batch, target, d_value), dtype)
+    weights = np.empty((batch, target, source), dtype) if return_weights else None
+    backends.active().attention(q, k, v, mask, bool(causal), scale, out, None, None, weights)
+    out = out.reshape(*leading, target, d_value)
+    if return_weights:
+        return out, weights.reshape(*leading, target, source)
+    return out
+
+
+def _attention_mask(mask, shape):
+    """`mask` broadcast to `shape` (..., T, S), as uint8 (batch, T, S)."""
+    mask = np.asarray(mask)
+    if mask.dtype != np.bool_:
+        raise TypeError(
+            f"attention: mask must be boolean, True where a query may attend a key, got {mask.dtype}; "
+            "convert with mask != 0 (1 = may attend) or mask == 0 (additive mask, 0 = may attend)")
+    try:
+        mask = np.broadcast_to(mask, shape)
+    except ValueError:
+        raise ValueError(
+            f"attention: mask must broadcast to (..., T, S) = {shape}, got {mask.shape}") from None
+    return as_matrices(tidy(mask)).view(np.uint8)
+
+
+def embedding(ids, table, out=None):
+    """The rows of `table` (vocabulary, d) that `ids` name, section 3.4: ids (...) -> (..., d).
+
+    ids: integers of any shape; one outside 0 <= id < vocabulary raises ValueError, anything but
+    integers TypeError.
+    """
+    table, dtype = floating("embedding", table=table)
+    if table.ndim != 2:
+        raise ValueError(f"embedding: table must have shape (vocabulary, d), got {table.shape}")
+    ids = integers_below("embedding", "ids", ids, table.shape[0], "the vocabulary size")
+    result = output("embedding", out, (*ids.shape, table.shape[1]), dtype, table)
+    backends.active().embedding(ids.reshape(-1), table, 1.0, None, None, as_rows(result))
+    return deliver(result, out)
+
+
+def argmax(x):
+    """Index of the first maximum along the last axis, int64: (..., n) -> (...); the first NaN wins.
+
+    Raises ValueError for n = 0. For x (n,) the result is a NumPy integer.
+    """
+    x, _ = floating("argmax", x=x)
+    has_axes("argmax", "x", x, 1)
+    if x.shape[-1] == 0:
+        raise ValueError(f"argmax: the last axis must not be empty, got shape {x.shape}")
+    result = np.empty(x.shape[:-1], np.int64)
+    backends.active().argmax(as_rows(x), result.reshape(-1))
+    return result[()]
+
+
+def positional_encoding(length, d_model, article=False, dtype=np.float64):
+    """The sinusoids that mark positions, section 3.5: a table (length, d_model).
+
+    Columns 2i and 2i + 1 hold the sine and cosine of position / 10000^(2i / d_model). article: column
+    j, sine if even and cosine if odd, has its own 10000^(2j / d_model), as in the article "The Random
+    Transformer". Computed in float64, then cast to dtype, float32 or float64.
+    """
+    length = count("positional_encoding", "length", length)
+    d_model = count("positional_encoding", "d_model", d_model)
+    if np.dtype(dtype) not in FLOATS:
+        raise TypeError(f"positional_encoding: dtype must be float32 or float64, got {np.dtype(dtype)}")
+    columns = np.arange(d_model)
+    frequency_index = columns if article else columns // 2
+    angles = np.arange(length)[:, None] / 10000.0 ** (2 * frequency_index / (d_model or 1))
+    table = np.empty((length, d_model), dtype)
+    table[:, 0::2] = np.sin(angles[:, 0::2])
+    table[:, 1::2] = np.cos(angles[:, 1::2])
+    return table

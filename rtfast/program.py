@@ -1,0 +1,163 @@
+"""A program: the list of named operations that one forward pass is.
+
+The layers (layers.py) append ops to a program; an executor runs it: the compiled one
+(csrc/executor.pxi) or the reference one (reference/executor.py), which know each op by its
+`kind`. Nothing here computes.
+
+Rows are ragged: a buffer of dimension "source" has one row for each token of all source
+sentences, one sentence after the other; "target" likewise; "output" has one for each target
+token whose next-word probabilities are wanted. Only the width of a buffer is fixed.
+"""
+
+from dataclasses import dataclass, field
+
+SOURCE, TARGET, OUTPUT = "source", "target", "output"
+
+
+@dataclass(eq=False)
+class Buffer:
+    """An intermediate matrix (rows of `dimension`, `width`), or of word ids where `integer`."""
+
+    name: str
+    dimension: str
+    width: int
+    integer: bool = False
+    slot: int = -1  # which piece of the workspace holds it: see plan_slots
+
+
+@dataclass(eq=False)
+class View:
+    """Columns [start, start + width) of a buffer, side by side for `heads` heads where it has heads."""
+
+    buffer: Buffer
+    name: str
+    start: int
+    width: int
+    heads: int = 1
+
+
+@dataclass(eq=False)
+class Cache:
+    """Packed keys and values of one attention: `role` is "encoder", "self" or "cross".
+
+    All encoder layers share one; each decoder layer has its own two.
+    """
+
+    name: str
+    role: str
+    heads: int
+    d_key: int
+    d_value: int
+
+
+@dataclass(eq=False)
+class Op:
+    """One operation: `kind` says which, `formula` says it to a reader."""
+
+    kind: str
+    name: str
+    inputs: tuple
+    output: Buffer | None
+    weights: tuple = ()
+    bias: tuple = ()
+    cache: Cache | None = None
+    options: dict = field(default_factory=dict)
+    formula: str = ""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A named intermediate: columns of a buffer, or an extra that an op writes only in a trace.
+
+    `form` is "rows" (T, width), "heads" (H, T, width) or "scores" (H, T, keys).
+    """
+
+    name: str
+    form: str
+    op: Op
+    formula: str
+    inputs: tuple
+    view: View | None = None
+    extra: str | None = None
+
+
+class Program:
+    """Ops in order, the buffers they write, the caches they use, and what a trace may show."""
+
+    def __init__(self, name):
+        self.name = name
+        self.ops = []
+        self.buffers = []
+        self.caches = []
+        self.traced = []
+        self.results = {}
+
+    # Building -----------------------------------------------------------------------------
+
+    def buffer(self, name, dimension, width, integer=False):
+        made = Buffer(name, dimension, width, integer)
+        self.buffers.append(made)
+        return made
+
+    def cache(self, name, role, heads, d_key, d_value):
+        for known in self.caches:
+            if known.name == name:
+                return known
+        self.caches.append(Cache(name, role, heads, d_key, d_value))
+        return self.caches[-1]
+
+    def append(self, kind, name, inputs, output, **details):
+        op = Op(kind, name, tuple(inputs), output, **details)
+        self.ops.append(op)
+        return op
+
+    def trace_view(self, view, op, formula, inputs, form="rows"):
+        """Let a trace show these columns under the view's name."""
+        self.traced.append(Traced(view.name, form, op, formula, tuple(inputs), view=view))
+
+    def trace_extra(self, name, form, op, formula, inputs, extra):
+        """Let a trace show what `op` writes beside its output when it is asked for `extra`."""
+        self.traced.append(Traced(name, form, op, formula, tuple(inputs), extra=extra))
+
+    def trace_output(self, op, formula, inputs, name=None):
+        """Let a trace show the whole output of `op`."""
+        whole = View(op.output, name or op.output.name, 0, op.output.width)
+        self.trace_view(whole, op, formula, inputs)
+
+    # Running ------------------------------------------------------------------------------
+
+    def plan_slots(self, reuse=True):
+        """Give each buffer a slot of the workspace; the slots as a list of (dimension, width, integer).
+
+        A slot is free for another buffer once the last op that reads its buffer is done. A trace
+        passes reuse=False: then every intermediate is still there at the end.
+        """
+        last_use = {}
+        for i, op in enumerate(self.ops):
+            for operand in (*op.inputs, op.output):
+                if operand is not None:
+                    last_use[_buffer_of(operand)] = i
+        for result in self.results.values():
+            last_use[result] = len(self.ops)
+        slots, owner, placed = [], [], {}
+        for i, op in enumerate(self.ops):
+            made = op.output
+            if made is None or made in placed:
+                continue
+            kind = (made.dimension, made.integer)
+            fit = [s for s, (dimension, _, integer) in enumerate(slots)
+                   if reuse and (dimension, integer) == kind and last_use[owner[s]] < i]
+            if fit:
+                slot = min(fit, key=lambda s: abs(slots[s][1] - made.width))
+                slots[slot] = (made.dimension, max(slots[slot][1], made.width), made.integer)
+                owner[slot] = made
+            else:
+                slot = len(slots)
+                slots.append((made.dimension, made.width, made.integer))
+                owner.append(made)
+            placed[made] = slot
+        return slots, placed
+
+
+def _buffer_of(operand):
+    return operand.buffer if isinstance(operand, View) else operand

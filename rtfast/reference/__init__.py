@@ -1,0 +1,10 @@
+"""The engine in plain Python over NumPy: the specification, and the fallback where nothing compiled runs.
+
+kernels.py has the kernels, executor.py runs programs with them; together they are the backend "python".
+"""
+
+from .executor import Executor
+from .kernels import *
+from .kernels import __all__ as _kernels
+
+__all__ = [*_kernels, "Executor"]

@@ -1,0 +1,151 @@
+"""The reference executor: runs a program op by op in Python, with the NumPy kernels.
+
+Same programs, names, shapes and results (to rounding) as csrc/executor.pxi. Here every
+intermediate is simply kept in a dict until the next run.
+"""
+
+import numpy as np
+
+from . import kernels
+
+
+class Executor:
+    """Programs on one workspace. Not for two threads at once: each takes a workspace of its own."""
+
+    def __init__(self, programs, weights, index, capacity, trace):
+        """weights: packing.PackedWeights; index: the arrays of a workspace; capacity: its Capacity;
+        trace: also keep what only a trace shows."""
+        self._programs, self._weights, self._index, self._trace = programs, weights, index, trace
+        self._values = [{} for _ in programs]
+        self._extras = [{} for _ in programs]
+        self._caches = {}
+        for spec in (spec for program in programs for spec in program.caches):
+            length = capacity.target_length if spec.role == "self" else capacity.source_length
+            shape = (capacity.sequences, spec.heads, length)
+            self._caches.setdefault(spec.name, (np.zeros((*shape, spec.d_key), weights.dtype),
+                                                np.zeros((*shape, spec.d_value), weights.dtype)))
+
+    def run(self, which, sequences, source_rows, target_rows, output_rows, longest, target_keys, memory_keys):
+        """Run program `which` over the rows that the index arrays describe."""
+        del target_keys, memory_keys  # each attention finds its own in the index arrays
+        self._sequences, self._longest = sequences, longest
+        self._rows = {"source": source_rows, "target": target_rows, "output": output_rows}
+        self._values[which].clear()
+        for op in self._programs[which].ops:
+            extras = {name: None for name in self._wanted(which, op)}
+            result = getattr(self, f"_{op.kind}")(op, self._values[which], extras)
+            if op.output is not None:
+                self._values[which][op.output] = result
+            for name, array in extras.items():
+                self._extras[which][op.name, name] = array
+
+    def read(self, which, buffer):
+        """A copy of a buffer's rows after a run: (rows, width)."""
+        return self._values[which][buffer].copy()
+
+    def peek(self, which, buffer, row, column):
+        """One number of a buffer after a run."""
+        return float(self._values[which][buffer][row, column])
+
+    def read_extra(self, which, op, name):
+        """What an op wrote for a trace: (sequences, heads, T, keys) or (rows, width)."""
+        return self._extras[which][op.name, name]
+
+    def _wanted(self, which, op):
+        if not self._trace:
+            return []
+        return [t.extra for t in self._programs[which].traced if t.op is op and t.extra]
+
+    def _new(self, op):
+        dtype = np.int64 if op.output.integer else self._weights.dtype
+        return np.empty((self._rows[op.output.dimension], op.output.width), dtype)
+
+    # One method for each kind of op ---------------------------------------------------------
+
+    def _embedding(self, op, values, extras):
+        side, rows, out = op.output.dimension, self._rows[op.output.dimension], self._new(op)
+        table, places = self._weights.array(op.weights[0]), self._weights.positional_encoding()
+        ids, positions = self._index[f"{side}_ids"][:rows], self._index[f"{side}_positions"][:rows]
+        kernels.embedding(ids, table, op.options["scale"], positions, places, out)
+        if extras:
+            extras["embedding"] = np.empty_like(out)
+            kernels.embedding(ids, table, op.options["scale"], None, None, extras["embedding"])
+            extras["position"] = places[positions]
+        return out
+
+    def _linear(self, op, values, extras):
+        out = self._new(op)
+        kernels.linear(values[op.inputs[0]], self._weights.linear(op), self._weights.bias(op),
+                       self._weights.activation_code(op), out)
+        return out
+
+    def _heads(self, view, values, first, last):
+        """Rows [first, last) of a view as (heads, T, width)."""
+        columns = values[view.buffer][first:last, view.start:view.start + view.heads * view.width]
+        return columns.reshape(last - first, view.heads, view.width).transpose(1, 0, 2)
+
+    def _store(self, op, values, extras):
+        side = op.inputs[0].buffer.dimension
+        starts, n_keys = self._index[f"{side}_starts"], self._index[f"{side}_keys"]
+        for b in range(self._sequences):
+            first, last, end = starts[b], starts[b + 1], n_keys[b]
+            slot = self._index[f"{side}_slots"][b]
+            for view, cache in zip(op.inputs, self._caches[op.cache.name], strict=True):
+                cache[slot, :, end - (last - first):end] = self._heads(view, values, first, last)
+
+    def _attention(self, op, values, extras):
+        (query,) = op.inputs
+        side, out = query.buffer.dimension, self._new(op)
+        starts = self._index[f"{side}_starts"]
+        n_keys = self._index["memory_keys" if op.cache.role == "cross" else f"{side}_keys"]
+        keys, cached_values = self._caches[op.cache.name]
+        shape = (self._sequences, op.cache.heads, self._longest, n_keys[:self._sequences].max(initial=0))
+        for name in extras:
+            extras[name] = np.zeros(shape, out.dtype)
+        for b in range(self._sequences):
+            first, last, slot = starts[b], starts[b + 1], self._index[f"{side}_slots"][b]
+            k = np.ascontiguousarray(keys[slot, :, :n_keys[b]])
+            v = np.ascontiguousarray(cached_values[slot, :, :n_keys[b]])
+            q = np.ascontiguousarray(self._heads(query, values, first, last))
+            heads = np.empty((*q.shape[:2], op.cache.d_value), out.dtype)
+            taken = [np.empty((*q.shape[:2], n_keys[b]), out.dtype) if extras else None for _ in range(3)]
+            kernels.attention(q, k, v, None, op.options["causal"], op.options["scale"], heads, *taken,
+                              article_softmax=op.options["article_softmax"])
+            out[first:last] = heads.transpose(1, 0, 2).reshape(last - first, -1)
+            for name, array in zip(("scores", "scaled_scores", "weights"), taken, strict=True):
+                if name in extras:
+                    extras[name][b, :, :last - first, :n_keys[b]] = array
+        return out
+
+    def _add_layer_norm(self, op, values, extras):
+        x, y = (values[operand] for operand in op.inputs)
+        out = self._new(op)
+        if extras:
+            extras["residual"] = np.empty_like(out)
+        kernels.add_layer_norm(x, y, *map(self._weights.array, op.weights), op.options["eps"],
+                               op.options["article"], extras.get("residual"), out)
+        return out
+
+    def _layer_norm(self, op, values, extras):
+        out = self._new(op)
+        kernels.layer_norm(values[op.inputs[0]], *map(self._weights.array, op.weights), op.options["eps"],
+                           op.options["article"], out)
+        return out
+
+    def _add(self, op, values, extras):
+        x, y = (values[operand] for operand in op.inputs)
+        with np.errstate(all="ignore"):
+            return x + y
+
+    def _softmax(self, op, values, extras):
+        out = self._new(op)
+        kernels.softmax(values[op.inputs[0]], out)
+        return out
+
+    def _gather(self, op, values, extras):
+        return values[op.inputs[0]][self._index["wanted_rows"][:self._rows["output"]]]
+
+    def _argmax(self, op, values, extras):
+        out = self._new(op)
+        kernels.argmax(values[op.inputs[0]], out[:, 0])
+        return out

@@ -1,0 +1,255 @@
+"""The NumPy backend, which is also the specification: every backend exports these functions.
+
+What a backend may rely on, because `rtfast.kernels` and the program builder see to it:
+arrays are C-contiguous, aligned and of one dtype, float32 or float64; shapes fit together,
+any dimension may be 0; inputs may be read-only; `out` arrays are allocated and overlap no
+input except where "out may be x" is said. NaN and infinities go the way of IEEE 754 and
+raise no warning. Argument order: inputs, weights, scalars, outputs.
+
+B batch, T target (query) length, S source (key) length. Section numbers are those of
+"Attention Is All You Need".
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from rtfast.activations import ACTIVATIONS
+from rtfast.reference.erfc import erfc
+
+__all__ = [
+    "PackedWeight", "pack", "matmul", "linear", "activate", "softmax", "layer_norm", "add_layer_norm",
+    "attention", "embedding", "argmax", "set_num_threads", "get_num_threads",
+]
+
+_num_threads = 1
+
+
+def _without_warnings(function):
+    """`function` with NumPy's floating-point warnings off, for this thread and this call."""
+    @functools.wraps(function)
+    def quiet(*args, **kwargs):
+        with np.errstate(all="ignore"):
+            return function(*args, **kwargs)
+    return quiet
+
+
+class PackedWeight:
+    """A weight (d_in, d_out) in the layout that the backend multiplies fastest: here, as it came."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, weight):
+        self._values = np.array(weight, order="C")
+        self._values.flags.writeable = False
+
+    @property
+    def shape(self):
+        """(d_in, d_out)."""
+        return self._values.shape
+
+    @property
+    def dtype(self):
+        """float32 or float64."""
+        return self._values.dtype
+
+    @property
+    def nbytes(self):
+        """How much memory it takes."""
+        return self._values.nbytes
+
+    def unpack(self):
+        """A new plain array (d_in, d_out) of the same values."""
+        return self._values.copy()
+
+
+def pack(weight, transposed=False):
+    """A PackedWeight with a copy of weight (d_in, d_out), or of one that lies transposed as (d_out, d_in)."""
+    return PackedWeight(weight.T if transposed else weight)
+
+
+def _plain(weight):
+    return weight._values if isinstance(weight, PackedWeight) else weight
+
+
+@_without_warnings
+def matmul(a, b, out):
+    """out (B, m, n) = a (B, m, k) @ b; b is (k, n), (B, k, n) or a PackedWeight (k, n)."""
+    np.matmul(a, _plain(b), out=out)
+
+
+@_without_warnings
+def linear(x, weight, bias, activation, out):
+    """out (rows, d_out) = activation(x @ weight + bias), section 3.3.
+
+    x (rows, d_in); weight (d_in, d_out) or PackedWeight; bias (d_out,) or None; activation a code.
+    """
+    np.matmul(x, _plain(weight), out=out)
+    if bias is not None:
+        out += bias
+    if activation != ACTIVATIONS[None]:
+        flat = out.reshape(-1)
+        activate(flat, activation, flat)
+
+
+def _sigmoid(x):
+    """1 / (1 + exp(-x)), never through an exp that overflows."""
+    decay = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, decay) / (1 + decay)
+
+
+def _relu(x):
+    return np.maximum(x, 0)
+
+
+def _gelu(x):
+    """x Phi(x), through erfc because 1 + erf cancels for negative x."""
+    return x * (0.5 * erfc(x.astype(np.float64) * -math.sqrt(0.5)))
+
+
+def _gelu_tanh(x):
+    """x (1 + tanh u) / 2 = x sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3)."""
+    return x * _sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * (x * x * x)))
+
+
+def _silu(x):
+    return x * _sigmoid(x)
+
+
+_FORMULAS = {
+    ACTIVATIONS[None]: np.copy,
+    ACTIVATIONS["relu"]: _relu,
+    ACTIVATIONS["gelu"]: _gelu,
+    ACTIVATIONS["gelu_tanh"]: _gelu_tanh,
+    ACTIVATIONS["silu"]: _silu,
+}
+
+
+@_without_warnings
+def activate(x, activation, out):
+    """out (n,) = activation(x (n,)), activation a code of `rtfast.activations`; out may be x.
+
+    The errors of all of them are small against |x|. relu keeps NaN; -inf gives NaN except under
+    relu (it is -inf * 0 in the others' formulas) and under no activation.
+    """
+    out[...] = _FORMULAS[activation](x)
+
+
+def _softmax(x, allowed, out, article=False):
+    """Softmax of the last axis over the `allowed` elements (None: all); nothing allowed gives zeros.
+
+    article: without subtracting the maximum first, so that large numbers overflow to NaN.
+    """
+    everywhere = True if allowed is None else allowed
+    peak = 0 if article else np.max(x, axis=-1, keepdims=True, initial=-np.inf, where=everywhere)
+    powers = np.exp(x - peak)
+    if allowed is not None:
+        powers = np.where(allowed, powers, 0)
+    total = powers.sum(axis=-1, keepdims=True)
+    if allowed is not None:
+        total[~allowed.any(axis=-1)] = 1
+    return np.divide(powers, total, out=out)
+
+
+@_without_warnings
+def softmax(x, out):
+    """out (rows, n) = softmax of each row of x (rows, n), section 3.2.1; out may be x."""
+    _softmax(x, None, out)
+
+
+@_without_warnings
+def layer_norm(x, gamma, beta, eps, article, out):
+    """out (rows, d) = (x - mean) / sqrt(variance + eps) * gamma + beta by row, section 3.1.
+
+    x (rows, d), out may be x; gamma, beta (d,) or None each. article: divide by (std + eps), as the
+    article "The Random Transformer" does. Mean and variance are the population's, in x's own precision.
+    """
+    width = x.shape[-1]
+    centred = x - x.sum(axis=-1, keepdims=True) / width
+    variance = (centred * centred).sum(axis=-1, keepdims=True) / width
+    spread = np.sqrt(variance) + eps if article else np.sqrt(variance + eps)
+    np.divide(centred, spread, out=out)
+    if gamma is not None:
+        out *= gamma
+    if beta is not None:
+        out += beta
+
+
+@_without_warnings
+def add_layer_norm(x, y, gamma, beta, eps, article, residual, out):
+    """out (rows, d) = layer_norm(x + y), section 3.1; residual (rows, d) or None receives x + y."""
+    layer_norm(np.add(x, y, out=residual), gamma, beta, eps, article, out)
+
+
+def _allowed(mask, causal, shape):
+    """Which query may attend which key, boolean (B, T, S), or None for all of them."""
+    _, target, source = shape
+    allowed = None if mask is None else mask.astype(bool)
+    if causal:
+        earlier = np.tri(target, source, source - target, dtype=bool)  # the last query sees every key
+        allowed = np.broadcast_to(earlier, shape) if allowed is None else allowed & earlier
+    return allowed
+
+
+def _weighted_values(weights, v, allowed, out):
+    """out (B, T, d_value) = weights (B, T, S) @ v (B, S, d_value) over the allowed pairs.
+
+    Forbidden pairs have weight 0, which is enough where v is finite. An infinite or NaN value
+    is added afterwards, to the rows that may attend it.
+    """
+    finite = np.isfinite(v)
+    if allowed is None or finite.all():
+        np.matmul(weights, v, out=out)
+        return
+    np.matmul(weights, np.where(finite, v, 0), out=out)
+    for b, s in np.argwhere(~finite.all(axis=-1)):
+        term = weights[b, :, s, None] * np.where(finite[b, s], 0, v[b, s])
+        np.add(out[b], term, out=out[b], where=allowed[b, :, s, None])
+
+
+@_without_warnings
+def attention(q, k, v, mask, causal, scale, out, scores, scaled_scores, weights, article_softmax=False):
+    """out (B, T, d_value) = softmax(scale q k^T) v, section 3.2.1; B counts batch times heads.
+
+    q (B, T, d_key); k (B, S, d_key); v (B, S, d_value); mask None or (B, T, S) boolean or uint8,
+    nonzero where query t may attend key s. causal: it may also attend only s <= S - T + t, so
+    that the last query meets the last key. A query that may attend nothing gives zeros. Keys and
+    values that a query may not attend have no influence on it, even NaN or infinite.
+    scores, scaled_scores, weights: each None or (B, T, S), receive q k^T, scale q k^T and the
+    softmax. Forbidden pairs keep their raw product in the first two and are 0 in weights.
+    article_softmax: exp(x) / sum without subtracting the maximum, as the article's code.
+    """
+    scores = np.matmul(q, k.swapaxes(1, 2), out=scores)
+    scaled_scores = np.multiply(scores, scale, out=scaled_scores)
+    allowed = _allowed(mask, causal, scores.shape)
+    weights = _softmax(scaled_scores, allowed, weights, article_softmax)
+    _weighted_values(weights, v, allowed, out)
+
+
+@_without_warnings
+def embedding(ids, table, scale, positions, positional, out):
+    """out[r] = table[ids[r]] * scale + positional[positions[r]], sections 3.4 and 3.5.
+
+    ids (rows,) int64 within the table; table (vocabulary, d); scale a float; positions (rows,)
+    int64 and positional (length, d), or None both; out (rows, d).
+    """
+    np.multiply(table[ids], scale, out=out)
+    if positional is not None:
+        out += positional[positions]
+
+
+def argmax(x, out):
+    """out (rows,) int64 = index of the first maximum of each row of x (rows, n), n >= 1; NaN is one."""
+    out[...] = x.argmax(axis=-1)
+
+
+def set_num_threads(n):
+    """Remember n >= 1, without effect: the reference runs on the calling thread (NumPy's BLAS has its own)."""
+    global _num_threads
+    _num_threads = n
+
+
+def get_num_threads():
+    """The n of the last set_num_threads, 1 before."""
+    return _num_threads

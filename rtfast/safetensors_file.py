@@ -1,0 +1,250 @@
+"""Reading and writing safetensors files: 8 bytes of length, a JSON header, then the tensors' bytes.
+
+Written here rather than taken from the `safetensors` package because NumPy stays the only dependency that
+way, because the header is about a hundred lines to check, and because the bytes are to be copied and packed
+anyway. Nothing is accepted that the package rejects. Everything is checked before the first tensor is read,
+and tensors are copied into memory of their own: a mapped file that somebody truncates later would kill the
+process.
+"""
+
+import os
+import re
+import stat
+
+import numpy as np
+
+#: The limit of the `safetensors` package, in bytes.
+MAX_HEADER = 100_000_000
+#: What every NumPy can represent.
+MAX_RANK = 32
+#: Deeper JSON than this is refused before it is parsed: no file may exhaust the C stack.
+MAX_DEPTH = 16
+
+#: Tensor types and how they lie in the file. BF16 has no NumPy type: it is read as bits, given as float32.
+DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
+}
+_NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16"}
+_FIELDS = {"dtype", "shape", "data_offsets"}
+_METADATA = "__metadata__"
+
+#: A JSON string (closed or not), or one bracket.
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)|[\[\]{}]', re.DOTALL)
+
+
+class CheckpointError(ValueError):
+    """A model folder or file that cannot be what it should be; the message names the file and the field."""
+
+
+def read(path, check=None):
+    """`{name: array}` of a safetensors file, in the header's order, in fresh memory; BF16 becomes float32.
+
+    check: called with `{name: shape}` once the header has been found good and before any tensor is read.
+
+    Raises CheckpointError for whatever is wrong with the file, FileNotFoundError (or another OSError) where
+    it cannot be opened, MemoryError where its tensors do not fit, and what `check` raises.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        entries, start = _read_header(path, file, size)
+        if check is not None:
+            check({name: shape for name, (_, shape, _) in entries.items()})
+        return {name: _read_tensor(path, file, start, name, *entry) for name, entry in entries.items()}
+
+
+def write(file, tensors):
+    """Write `{name: array}` to a binary file object as safetensors.
+
+    The widest types come first, so that all tensors are aligned. Raises TypeError for a name that is not a
+    string or an array whose type the format lacks, ValueError for a name that the format reserves or that is
+    not valid Unicode, and for a header above 100 MB.
+    """
+    import json
+
+    header = {}
+    end = 0
+    arrays = {name: np.asarray(array) for name, array in tensors.items()}
+    for name, array in sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize):
+        if not isinstance(name, str):
+            raise TypeError(f"safetensors: a tensor's name must be a string, got {name!r}")
+        if name == _METADATA:
+            raise ValueError(f"safetensors: a tensor must not be named {_METADATA}")
+        dtype = _NAMES.get(array.dtype.newbyteorder("<"))
+        if dtype is None:
+            raise TypeError(
+                f"safetensors: {name} must be one of {', '.join(_NAMES.values())}, got {array.dtype}")
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER:
+        raise ValueError(f"safetensors: the header must be at most {MAX_HEADER} bytes, got {len(text)}")
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name, entry in header.items():
+        array = np.ascontiguousarray(arrays[name], DTYPES[entry["dtype"]])
+        file.write(memoryview(array.reshape(-1).view(np.uint8)))
+
+
+def open_regular(path):
+    """The file at `path` opened for reading; CheckpointError unless it is a regular file or a link to one."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+        raise CheckpointError(f"{path}: must be a regular file")
+    return open(path, "rb", buffering=0)
+
+
+def read_bytes(path, file, count, what):
+    """The next `count` bytes of `file` as a bytearray; CheckpointError if there are fewer."""
+    buffer = bytearray(count)
+    _fill(path, file, memoryview(buffer), what)
+    return buffer
+
+
+def parse_json(path, data, what):
+    """The value of JSON text in UTF-8 bytes; stricter than `json.loads`.
+
+    Refused with CheckpointError, which names `path` and `what`: more than 16 levels, repeated keys, NaN and
+    Infinity, integers of more than 20 digits or "-0", halves of surrogate pairs, a byte order mark.
+    """
+    import json
+
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: {what} must be UTF-8: {error.reason} at byte {error.start}") from None
+    _check_depth(path, text, what)
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_distinct, parse_constant=_no_constant, parse_int=_short_int)
+        if r"\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise CheckpointError(f"{path}: {what} must be valid Unicode, got half of a surrogate pair") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {what} must be JSON: {error}") from None
+    return value
+
+
+def _check_depth(path, text, what):
+    depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        first = match.group()[:1]
+        if first in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise CheckpointError(f"{path}: {what} must not be nested deeper than {MAX_DEPTH} levels")
+        elif first in "]}":
+            depth -= 1
+
+
+def _distinct(pairs):
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"key {twice[:200]!r} is there twice")
+    return result
+
+
+def _no_constant(text):
+    raise ValueError(f"{text} is not JSON")
+
+
+def _short_int(text):
+    if len(text) > 20 or text == "-0":
+        raise ValueError(f"{text[:24]!r} is not a plain integer of at most 20 digits")
+    return int(text)
+
+
+def _read_header(path, file, size):
+    """The checked header: `{name: (dtype, shape, begin)}` and where the data section starts, in bytes."""
+    if size < 8:
+        raise CheckpointError(f"{path}: must have at least the 8 bytes of the header's length, has {size}")
+    length = int.from_bytes(read_bytes(path, file, 8, "header length"), "little")
+    if length > MAX_HEADER:
+        raise CheckpointError(f"{path}: header length must be at most {MAX_HEADER} bytes, got {length}")
+    if length > size - 8:
+        raise CheckpointError(f"{path}: header length must be within the file's {size} bytes, got {length}")
+    data = read_bytes(path, file, length, "header")
+    if not data.startswith(b"{"):
+        raise CheckpointError(f"{path}: header must start with '{{', got {bytes(data[:1])!r}")
+    header = parse_json(path, data, "header")
+    _check_metadata(path, header.pop(_METADATA, None))
+    entries = {name: _check_entry(path, name, entry) for name, entry in header.items()}
+    _check_layout(path, entries, size - 8 - length)
+    return {name: (dtype, shape, begin) for name, (dtype, shape, begin, _) in entries.items()}, 8 + length
+
+
+def _check_metadata(path, metadata):
+    if metadata is not None and not (
+            isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())):
+        raise CheckpointError(f"{path}: {_METADATA} must be an object of strings")
+
+
+def _check_entry(path, name, entry):
+    """(dtype, shape, begin, end) of one tensor, with end - begin the bytes that dtype and shape need."""
+    where = f"{path}: tensor {name[:200]!r}"
+    if not isinstance(entry, dict) or set(entry) != _FIELDS:
+        raise CheckpointError(f"{where}: must be an object of dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise CheckpointError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {str(dtype)[:40]!r}")
+    if not _are_sizes(shape) or len(shape) > MAX_RANK:
+        raise CheckpointError(f"{where}: shape must be a list of at most {MAX_RANK} integers >= 0")
+    if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise CheckpointError(f"{where}: data_offsets must be two integers, 0 <= begin <= end")
+    # NumPy refuses a shape whose non-zero sizes overflow, even if it is empty.
+    room = count = np.dtype(DTYPES[dtype]).itemsize
+    for length in shape:
+        room *= length or 1
+        count *= length
+    if room >= 2**63:
+        raise CheckpointError(f"{where}: shape {shape} must need fewer than 2**63 bytes")
+    if offsets[1] - offsets[0] != count:
+        raise CheckpointError(
+            f"{where}: data_offsets must span the {count} bytes of {dtype} {shape}, got {offsets}")
+    return dtype, tuple(shape), offsets[0], offsets[1]
+
+
+def _are_sizes(values):
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**64 for value in values)
+
+
+def _check_layout(path, entries, size):
+    """The tensors must lie end to end and fill the `size` bytes of the data section."""
+    reached = 0
+    for begin, end, name in sorted((entry[2], entry[3], name) for name, entry in entries.items()):
+        if begin != reached:
+            fault = "leave no hole" if begin > reached else "not overlap"
+            raise CheckpointError(
+                f"{path}: tensor {name[:200]!r}: data_offsets must {fault}: must begin at {reached}, "
+                f"got {begin}")
+        reached = end
+    if reached != size:
+        raise CheckpointError(
+            f"{path}: the tensors must fill the data section of {size} bytes, but need {reached}")
+
+
+def _read_tensor(path, file, start, name, dtype, shape, begin):
+    where = f"tensor {name[:200]!r}"
+    array = np.empty(shape, DTYPES[dtype])
+    file.seek(start + begin)
+    _fill(path, file, memoryview(array.reshape(-1).view(np.uint8)), where)
+    if dtype == "BF16":
+        bits = array.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
+    if dtype == "BOOL" and array.view(np.uint8).max(initial=0) > 1:
+        raise CheckpointError(f"{path}: {where}: a BOOL must be 0 or 1")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _fill(path, file, view, what):
+    """Fill `view` from an unbuffered file, which gives at most 2 GB at a time."""
+    done = 0
+    while done < len(view):
+        got = file.readinto(view[done:])
+        if not got:
+            raise CheckpointError(f"{path}: {what}: {len(view)} bytes expected, only {done} there")
+        done += got

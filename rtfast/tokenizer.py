@@ -1,0 +1,195 @@
+"""The article's word tokenizer: a word is a token, its id is its place in a given vocabulary."""
+
+import operator
+import re
+
+#: Longer words are refused, so that cutting a text stays linear in its length whatever the vocabulary.
+MAX_WORD = 256
+
+_NO_SPACE_BEFORE = frozenset(".,;:!?%)]}…»”’。，！？、")
+_NO_SPACE_AFTER = frozenset("([{¿¡«“‘")
+
+
+class WordTokenizer:
+    """Words to ids and back, over a fixed vocabulary.
+
+    vocabulary: an iterable of distinct, non-empty words without white space; a word's id is its index.
+    sos, eos: the words that start and end a sequence; they must be in the vocabulary. unknown: the word that
+    stands for all others, None to make an unknown word an error.
+
+    Raises TypeError for words that are not strings; ValueError for an empty vocabulary, an empty or repeated
+    word, one with white space, of more than 256 characters or not valid Unicode, and a special word that is
+    missing.
+    """
+
+    def __init__(self, vocabulary, sos="SOS", eos="EOS", unknown=None):
+        self._words = _checked_words(vocabulary)
+        self._ids = {word: i for i, word in enumerate(self._words)}
+        self._special = {"sos": sos, "eos": eos, "unknown": unknown}
+        for role, word in self._special.items():
+            if word is None and role == "unknown":
+                continue
+            if not isinstance(word, str):
+                raise TypeError(f"WordTokenizer: {role} must be a word of the vocabulary, got {word!r}")
+            if word not in self._ids:
+                raise ValueError(f"WordTokenizer: {role} must be in the vocabulary, {word!r} is not")
+        marks = [word for word in self._words if not any(map(str.isalnum, word))]
+        marks.sort(key=len, reverse=True)  # the longest first: "..." before "."
+        self._marks = re.compile("(" + "|".join(map(re.escape, marks)) + ")") if marks else None
+        self._most_pieces = max(len(self._cut(word)) for word in self._words)
+
+    def __len__(self):
+        return len(self._words)
+
+    def __repr__(self):
+        return f"WordTokenizer({len(self)} words, sos={self._special['sos']!r}, eos={self._special['eos']!r})"
+
+    @property
+    def vocabulary(self):
+        """The words, in the order of their ids: a tuple of strings."""
+        return self._words
+
+    @property
+    def sos_id(self):
+        """Id of the word that starts a sequence."""
+        return self._ids[self._special["sos"]]
+
+    @property
+    def eos_id(self):
+        """Id of the word that ends a sequence."""
+        return self._ids[self._special["eos"]]
+
+    def encode(self, text):
+        """The ids of the words of `text`, a list of ints, without sos or eos.
+
+        Words are separated by white space. A word that is not in the vocabulary is looked for in lower case,
+        then cut at the punctuation marks that the vocabulary holds; sos and eos are words like any other.
+        Raises TypeError unless text is a string, ValueError naming an unknown word and its place where there is
+        no `unknown` word.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"WordTokenizer: text must be a string, got {type(text).__name__}")
+        ids = []
+        for number, match in enumerate(re.finditer(r"\S+", text)):
+            whole = self._find(match.group())
+            if whole is not None:
+                ids.append(whole)
+            else:
+                self._encode_pieces(match, number, ids)
+        return ids
+
+    def _encode_pieces(self, match, number, ids):
+        """Append the ids of one unknown word's pieces; the longest known run of pieces ("don't") wins."""
+        pieces = self._cut(match.group())
+        start = 0
+        while start < len(pieces):
+            for end in range(min(start + self._most_pieces, len(pieces)), start, -1):
+                found = self._find("".join(pieces[start:end]))
+                if found is not None:
+                    break
+            else:
+                end, found = start + 1, self._unknown_id(pieces[start], match, number)
+            ids.append(found)
+            start = end
+
+    def _cut(self, word):
+        return [piece for piece in self._marks.split(word) if piece] if self._marks else [word]
+
+    def _find(self, word):
+        """Id of the word, or of its lower-case form; None if the vocabulary has neither."""
+        if len(word) > MAX_WORD:
+            return None
+        found = self._ids.get(word)
+        return self._ids.get(word.lower()) if found is None else found
+
+    def _unknown_id(self, piece, match, number):
+        if self._special["unknown"] is not None:
+            return self._ids[self._special["unknown"]]
+        shown = piece if len(piece) <= 60 else piece[:57] + "..."
+        raise ValueError(
+            f"WordTokenizer: {shown!r} is not in the vocabulary (word {number + 1} of the text, at character "
+            f"{match.start()}); give unknown= a word of the vocabulary to stand for such words")
+
+    def decode(self, ids, skip_special=True):
+        """The words of `ids` as one string, without spaces before punctuation marks.
+
+        skip_special leaves out sos and eos. Raises as `tokens` does.
+        """
+        words = self.tokens(ids)
+        if skip_special:
+            words = [word for word in words if word not in (self._special["sos"], self._special["eos"])]
+        text = []
+        for i, word in enumerate(words):
+            if i and not _NO_SPACE_BEFORE.issuperset(word) and not _NO_SPACE_AFTER.issuperset(words[i - 1]):
+                text.append(" ")
+            text.append(word)
+        return "".join(text)
+
+    def tokens(self, ids):
+        """The word of each id, a list of strings.
+
+        ids: an iterable of integers. Raises TypeError for anything else, ValueError for an id out of range.
+        """
+        words = []
+        for place, value in enumerate(ids):
+            try:
+                number = operator.index(value)
+            except TypeError:
+                number = None
+            if number is None or isinstance(value, bool):
+                raise TypeError(
+                    f"WordTokenizer: ids must be integers, got {type(value).__name__} at [{place}]")
+            if not 0 <= number < len(self._words):
+                raise ValueError(
+                    f"WordTokenizer: ids must be in 0 <= id < {len(self)} (words), got {number} at [{place}]")
+            words.append(self._words[number])
+        return words
+
+    def to_dict(self):
+        """What `WordTokenizer.from_dict` needs to make an equal tokenizer; plain values, for JSON."""
+        return {"type": "word", "vocabulary": list(self._words), **self._special}
+
+    @classmethod
+    def from_dict(cls, fields):
+        """The tokenizer of a dict made by `to_dict`.
+
+        Raises TypeError for anything but a dict with a list of words, ValueError for another type of
+        tokenizer, missing or unknown fields, and what `WordTokenizer` raises.
+        """
+        if not isinstance(fields, dict):
+            raise TypeError(f"WordTokenizer: fields must be a dict, got {type(fields).__name__}")
+        wanted = ("type", "vocabulary", "sos", "eos", "unknown")
+        if set(fields) != set(wanted):
+            raise ValueError(
+                f"WordTokenizer: fields must be {', '.join(wanted)}, got {', '.join(map(str, fields))[:200]}")
+        if fields["type"] != "word":
+            raise ValueError(f"WordTokenizer: type must be 'word', got {fields['type']!r}"[:200])
+        words = fields["vocabulary"]
+        if not isinstance(words, list):
+            raise TypeError(f"WordTokenizer: vocabulary must be a list, got {type(words).__name__}")
+        return cls(words, fields["sos"], fields["eos"], fields["unknown"])
+
+
+def _checked_words(vocabulary):
+    if isinstance(vocabulary, (str, bytes)):
+        raise TypeError(f"WordTokenizer: vocabulary must be a list, got {type(vocabulary).__name__}")
+    words = tuple(vocabulary)
+    if not words:
+        raise ValueError("WordTokenizer: vocabulary must have at least one word, got none")
+    first = {}
+    for i, word in enumerate(words):
+        if not isinstance(word, str):
+            raise TypeError(
+                f"WordTokenizer: vocabulary must hold strings, got {type(word).__name__} at [{i}]")
+        if not word or len(word) > MAX_WORD or word.split() != [word]:
+            raise ValueError(
+                f"WordTokenizer: a word must be 1 to {MAX_WORD} characters without white space, "
+                f"got {word[:MAX_WORD]!r} at [{i}]")
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"WordTokenizer: a word must be valid Unicode, got {word!r} at [{i}]") from None
+        if first.setdefault(word, i) != i:
+            raise ValueError(
+                f"WordTokenizer: words must be distinct, got {word!r} at [{first[word]}] and [{i}]")
+    return words

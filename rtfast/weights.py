@@ -1,0 +1,197 @@
+"""The one table of every weight's name and shape, and the arrays that fill it.
+
+Names are those of a trace; a matrix is (d_in, d_out), to be used as x @ weight. A row of the embedding is
+a word.
+"""
+
+import numbers
+from collections.abc import Mapping
+
+import numpy as np
+
+#: Weights that may be left out, and what they are then: the article's convention (gamma 1, beta 0, no bias).
+DEFAULTS = {".gamma": 1.0, ".beta": 0.0, ".bias": 0.0}
+
+#: So many names of a kind fit an error message: a hostile config could ask for half a million.
+MAX_LISTED = 1000
+
+_BY_HEAD = {".query.weight": "d_key", ".key.weight": "d_key", ".value.weight": "d_value"}
+#: Standard deviation of random biases: small beside the unit variance of what they are added to.
+_BIAS_SCALE = 0.02
+
+
+def weight_shapes(config):
+    """`{name: shape}` of every weight of a model, in the order of use.
+
+    H heads: query and key (d_model, H * d_key), value (d_model, H * d_value), head after head in the columns,
+    and the output projection (H * d_value, d_model) of section 3.2.2; feed-forward (d_model, d_ff) and
+    (d_ff, d_model) of 3.3; gamma and beta (d_model,) of the layer norm that follows each sublayer (3.1).
+    """
+    table = {"embedding.weight": (config.vocab_size, config.d_model)}
+    for i in range(config.n_encoder_layers):
+        _add_attention(table, config, f"encoder.layers.{i}.self_attention")
+        _add_feed_forward(table, config, f"encoder.layers.{i}.feed_forward")
+    for i in range(config.n_decoder_layers):
+        _add_attention(table, config, f"decoder.layers.{i}.self_attention")
+        _add_attention(table, config, f"decoder.layers.{i}.cross_attention")
+        _add_feed_forward(table, config, f"decoder.layers.{i}.feed_forward")
+    if not config.tie_embeddings:
+        table["output.weight"] = (config.d_model, config.vocab_size)
+    if config.output_bias:
+        table["output.bias"] = (config.vocab_size,)
+    return table
+
+
+def _add_attention(table, config, name):
+    keys, values = config.n_heads * config.d_key, config.n_heads * config.d_value
+    for part, d_in, d_out in (("query", config.d_model, keys), ("key", config.d_model, keys),
+                              ("value", config.d_model, values), ("output", values, config.d_model)):
+        _add_linear(table, f"{name}.{part}", d_in, d_out, config.attention_bias)
+    _add_norm(table, config, name)
+
+
+def _add_feed_forward(table, config, name):
+    _add_linear(table, f"{name}.hidden", config.d_model, config.d_ff, config.feed_forward_bias)
+    _add_linear(table, f"{name}.output", config.d_ff, config.d_model, config.feed_forward_bias)
+    _add_norm(table, config, name)
+
+
+def _add_linear(table, name, d_in, d_out, bias):
+    table[f"{name}.weight"] = (d_in, d_out)
+    if bias:
+        table[f"{name}.bias"] = (d_out,)
+
+
+def _add_norm(table, config, name):
+    if config.norm:
+        table[f"{name}.norm.gamma"] = (config.d_model,)
+        table[f"{name}.norm.beta"] = (config.d_model,)
+
+
+def check_shapes(config, shapes):
+    """Raise one ValueError that lists all missing, unexpected and misshapen weights of `shapes`.
+
+    shapes: `{name: shape}`. Fine if left out: gamma, beta and biases. Fine as one matrix per head:
+    query and key (n_heads, d_model, d_key), value (n_heads, d_model, d_value).
+    """
+    table = weight_shapes(config)
+    missing = [
+        f"{name} {shape}" for name, shape in table.items() if name not in shapes and _default(name) is None]
+    unexpected = [repr(name)[:200] for name in shapes if name not in table]
+    misshapen = [
+        f"{name} is {tuple(shapes[name])}, must be {shape}" for name, shape in table.items()
+        if name in shapes and tuple(shapes[name]) not in (shape, _shape_by_head(config, name))]
+    if missing or unexpected or misshapen:
+        found = (("missing", missing), ("unexpected", unexpected), ("of a wrong shape", misshapen))
+        raise ValueError("weights do not fit the config:" + "".join(
+            f"\n  {len(names)} {what}: {', '.join(names[:MAX_LISTED])}{', ...' * (len(names) > MAX_LISTED)}"
+            for what, names in found if names))
+
+
+def prepare_weights(config, weights):
+    """`{name: array}` ready for a model: complete, in order, of config.dtype, C-contiguous, read-only.
+
+    weights: a mapping from the names of `weight_shapes` to arrays or nested lists of real numbers. query, key
+    and value may be one matrix per head - a list, tuple or 3-D array (n_heads, d_model, d_key), the article's
+    W_Q1, W_Q2 - and are then put side by side. As in the article, a gamma left out is ones, a beta or bias
+    left out zeros. An array is copied unless it is already all that and owns its memory.
+
+    Raises TypeError for what holds no real numbers; ValueError for a ragged list, for numbers that are finite
+    but too large for config.dtype, and one for all missing, unexpected and misshapen weights together.
+    """
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"weights must be a mapping from names to arrays, got {type(weights).__name__}")
+    table = weight_shapes(config)
+    given = {name: _real_array(name, weights[name]) for name in table if name in weights}
+    shapes = {name: given[name].shape if name in given else () for name in weights}
+    check_shapes(config, shapes)
+    prepared = {}
+    for name, shape in table.items():
+        if name in given:
+            prepared[name] = _convert(name, _side_by_side(given.pop(name)), config.dtype)
+        else:
+            prepared[name] = np.full(shape, _default(name), config.dtype)
+            prepared[name].flags.writeable = False
+    return prepared
+
+
+def random_weights(config, seed, scale=None):
+    """`{name: array}` of seeded random weights, ready for a model as `prepare_weights` returns them.
+
+    The embedding is standard normal. Matrices are standard normal times 1 / sqrt(d_in), so that models of any
+    width and depth stay finite, and biases times 0.02; a `scale` multiplies both instead: scale=1.0 gives the
+    article's plain standard-normal weights. gamma is ones, beta zeros. All are drawn in float64 in the order
+    of `weight_shapes`, so that a float32 model has the float64 model's values, rounded.
+
+    seed: an integer >= 0, or anything else but None that `numpy.random.default_rng` takes. Raises TypeError
+    or ValueError for a bad seed or a scale that is not finite.
+    """
+    if seed is None or isinstance(seed, bool):
+        raise TypeError(f"random_weights: seed must be an integer >= 0, got {seed!r}")
+    if scale is not None and not isinstance(scale, numbers.Real):
+        raise TypeError(f"random_weights: scale must be a number or None, got {scale!r}")
+    if scale is not None and not np.isfinite(scale):
+        raise ValueError(f"random_weights: scale must be finite, got {scale!r}")
+    generator = np.random.default_rng(seed)
+    weights = {}
+    for name, shape in weight_shapes(config).items():
+        if name.endswith((".gamma", ".beta")):
+            values = np.full(shape, _default(name))
+        else:
+            values = generator.standard_normal(shape)
+            values *= _random_scale(name, shape, scale)
+        values.flags.writeable = False
+        weights[name] = _convert(name, values, config.dtype)
+    return weights
+
+
+def _random_scale(name, shape, scale):
+    if name == "embedding.weight":
+        return 1.0
+    if scale is not None:
+        return float(scale)
+    return _BIAS_SCALE if name.endswith(".bias") else shape[0] ** -0.5
+
+
+def _default(name):
+    """What fills the weight if it is left out, None where it must be given."""
+    return DEFAULTS.get(name[name.rfind("."):])
+
+
+def _shape_by_head(config, name):
+    for ending, width in _BY_HEAD.items():
+        if name.endswith(ending):
+            return (config.n_heads, config.d_model, getattr(config, width))
+    return None
+
+
+def _real_array(name, value):
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # ragged
+        raise ValueError(f"weight {name} must be a rectangular array: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"weight {name} must hold real numbers, got {array.dtype} ({type(value).__name__})")
+    return array
+
+
+def _side_by_side(array):
+    """One matrix per head (H, d_in, width) -> (d_in, H * width); a vector or matrix as it is."""
+    if array.ndim < 3:
+        return array
+    heads, d_in, width = array.shape
+    return array.transpose(1, 0, 2).reshape(d_in, heads * width)
+
+
+def _convert(name, array, dtype):
+    """`array` as a read-only, C-contiguous ndarray of `dtype`: itself if it is that and owns its memory."""
+    flags = array.flags
+    if array.dtype == dtype and flags.c_contiguous and flags.aligned:
+        if flags.owndata and not flags.writeable:
+            return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = np.array(array, dtype, order="C", copy=True, subok=False)
+    if array.dtype != dtype and not np.array_equal(np.isfinite(converted), np.isfinite(array)):
+        raise ValueError(f"weight {name} holds a value too large for {np.dtype(dtype)}: use dtype 'float64'")
+    converted.flags.writeable = False
+    return converted
