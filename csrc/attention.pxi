@@ -140,15 +140,20 @@ cdef void weigh_scores(
 
 cdef void weigh_values(
     const vec* weights, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t tail, const vec* values,
-    const Cache* cache, vec* out, Py_ssize_t out_stride, vec* edge,
+    const Cache* cache, vec* out, Py_ssize_t out_stride, vec* scratch,
 ) noexcept nogil:
     """out (rows, d_value) = weights @ values; row r over n + min(r, tail) keys, all ending in one chunk."""
-    cdef Py_ssize_t nr = panel_width(out), k = 0, chunk
+    cdef Py_ssize_t nr = panel_width(out), k = 0, chunk, stairs
+    cdef vec* edge = scratch
+    cdef vec* copy = at(scratch, TILE_ROWS * nr)
     while k < n:
         chunk = min(CHUNK, n - k)
-        multiply_chunk(at(weights, k), stride, rows, at(values, k * nr), cache.capacity * nr,
-                       chunk, tail if k + chunk == n else 0, cache.d_value, out, out_stride, k > 0,
-                       at(values, (k + chunk) * nr if k + chunk < n else 0), edge)
+        stairs = tail if k + chunk == n else 0
+        if rows > 3:
+            copy_chunk(at(weights, k), stride, rows, chunk + stairs, copy)
+        multiply_chunk(copy if rows > 3 else at(weights, k), CHUNK_STRIDE if rows > 3 else stride, rows,
+                       at(values, k * nr), cache.capacity * nr, chunk, stairs, cache.d_value,
+                       out, out_stride, k > 0, at(values, (k + chunk) * nr if k + chunk < n else 0), edge)
         k += chunk
 
 
@@ -164,8 +169,8 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
     cdef const vec* values = at(<const vec*> cache.values, slot * values_numbers(cache, scratch))
     cdef const vec* q
     cdef vec* out
-    cdef vec* edge = scratch
-    cdef vec* dense = at(edge, TILE_ROWS * nr)
+    cdef vec* product_scratch = scratch
+    cdef vec* dense = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
     cdef vec* scores = at(dense, cache.capacity)
     cdef Py_ssize_t stride, r, n, row, group, tail
     if rows <= 0:
@@ -176,8 +181,8 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
     if attention.scores != NULL:  # a trace shows the scores of masked pairs too
         n = n_keys
     stride = up_to(n, nr)
-    product_in_place(q, attention.q_stride, rows, at(<const vec*> cache.keys, slot * keys_numbers(cache)),
-                     cache.d_key, stride, scores, edge)
+    product(q, attention.q_stride, rows, at(<const vec*> cache.keys, slot * keys_numbers(cache)),
+            cache.d_key, stride, scores, stride, NULL, IDENTITY, product_scratch)
     row = (sequence * cache.heads + head) * attention.longest + t
     for r in range(rows):
         n = visible(attention, t + r, length, n_keys)
@@ -201,23 +206,8 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
             group = min(group, up_to(n, CHUNK) - n + 1)
             tail = group - 1
         weigh_values(at(scores, r * stride), stride, group, n, tail, values, cache,
-                     at(out, r * attention.out_stride), attention.out_stride, edge)
+                     at(out, r * attention.out_stride), attention.out_stride, product_scratch)
         r += group
-
-
-cdef void product_in_place(
-    const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, const vec* panels, Py_ssize_t n_k, Py_ssize_t columns,
-    vec* c, vec* edge,
-) noexcept nogil:
-    """c (rows, columns) = a @ panels without copying a: few rows, short k, whole panels."""
-    cdef Py_ssize_t nr = panel_width(a), k = 0, chunk
-    while True:
-        chunk = min(CHUNK, n_k - k)
-        multiply_chunk(at(a, k), a_stride, rows, at(panels, k * nr), n_k * nr, chunk, 0, columns,
-                       c, columns, k > 0, panels, edge)
-        k += chunk
-        if k >= n_k:
-            return
 
 
 cdef void size_attention(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
@@ -228,6 +218,5 @@ cdef void size_attention(Op* op, Py_ssize_t rows, int threads, const vec* like) 
     attention.n_blocks = (attention.longest + QUERY_BLOCK - 1) // QUERY_BLOCK
     op.n_tasks = attention.n_sequences * cache.heads * attention.n_blocks
     op.nanoseconds = <int64_t> (pairs * cache.heads * (0.3 + (cache.d_key + cache.d_value) / 60.0))
-    op.scratch_bytes = <size_t> ((TILE_ROWS * panel_width(like) + cache.capacity
-                                  + QUERY_BLOCK * cache.capacity) * number_bytes(like))
+    op.scratch_bytes = product_scratch_bytes(like) + <size_t> ((1 + QUERY_BLOCK) * cache.capacity * number_bytes(like))
     op.task = <TaskFunction> (<void*> attention_task[vec])

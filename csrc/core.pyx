@@ -7,7 +7,7 @@ elementary.pxi exp, erf, activations           ops.pxi         what each operati
 matmul.pxi     packed products (3.2, 3.3)      softmax.pxi     3.2.1
 attention.pxi  keys, values, attention (3.2)   layer_norm.pxi  add & norm (3.1)
 embedding.pxi  the way in and out (3.4, 3.5)   arrays.pxi      the kernels on NumPy arrays
-executor.pxi   programs of ops
+executor.pxi   programs of ops              roofline.pxi    what the core can do at best
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -31,6 +31,7 @@ include "embedding.pxi"
 include "attention.pxi"
 include "arrays.pxi"
 include "executor.pxi"
+include "roofline.pxi"
 
 if call_after_fork_in_child(forget_threads_after_fork) != 0:
     raise MemoryError("no room for a fork handler")

@@ -10,7 +10,7 @@ additions of one output are the same, and so are its bits.
 cdef enum:
     CHUNK = 256                      # k per chain of additions: part of the results' definition
     CHUNK_STRIDE = CHUNK + 16        # rows of the copied left operand, off the power of two
-    ROW_BLOCK = 8 * TILE_ROWS        # rows whose chunk is copied at a time
+    ROW_BLOCK = 48                   # rows whose chunk is copied at a time: it stays in the L2 cache
 
 
 cdef inline Py_ssize_t panel_width(const vec* like) noexcept nogil:
@@ -68,7 +68,10 @@ cdef void tile_of(
     Py_ssize_t rows, Py_ssize_t panels, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_stride,
     Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead,
 ) noexcept nogil:
-    """`tile` for a number of rows known only now."""
+    """`tile` for a number of rows known only now; from four rows on, a lies CHUNK_STRIDE apart.
+
+    With a constant stride one register addresses all rows.
+    """
     if panels == 4:
         tile(1, 4, a, a_stride, b, b_stride, n_k, 0, c, c_stride, accumulate, ahead)
     elif panels == 2 and rows == 2:
@@ -82,24 +85,24 @@ cdef void tile_of(
     elif rows == 3:
         tile(3, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
     elif rows == 4:
-        tile(4, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+        tile(4, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
     elif rows == 5:
-        tile(5, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+        tile(5, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
     elif rows == 6:
-        tile(6, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+        tile(6, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
     elif TILE_ROWS > 6:
         if rows == 7:
-            tile(7, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+            tile(7, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
         elif rows == 8:
-            tile(8, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+            tile(8, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
         elif rows == 9:
-            tile(9, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+            tile(9, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
         elif rows == 10:
-            tile(10, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+            tile(10, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
         elif rows == 11:
-            tile(11, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+            tile(11, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
         else:
-            tile(12, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+            tile(12, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
 
 
 cdef void tile_at_edge(
@@ -130,7 +133,10 @@ cdef void multiply_chunk(
     Py_ssize_t n_k, Py_ssize_t tail, Py_ssize_t columns, vec* c, Py_ssize_t c_stride,
     bint accumulate, const vec* after, vec* edge,
 ) noexcept nogil:
-    """c (rows, columns) = or += a (rows, n_k) @ b, n_k <= CHUNK; `after` is where b goes on."""
+    """c (rows, columns) = or += a (rows, n_k) @ b, n_k <= CHUNK; `after` is where b goes on.
+
+    From four rows on, a_stride is CHUNK_STRIDE: see copy_chunk.
+    """
     cdef Py_ssize_t nr = panel_width(a), column = 0, first, last, i
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef Py_ssize_t at_once = panels_at_once(rows), lines = nr * number_bytes(a) // 64
@@ -198,7 +204,7 @@ cdef void finish(
 cdef void copy_chunk(
     const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, Py_ssize_t n_k, vec* copy,
 ) noexcept nogil:
-    """Rows of a chunk side by side: their strides then share no cache sets and few pages."""
+    """Rows of a chunk side by side: one constant stride, which shares no cache sets and few pages."""
     cdef Py_ssize_t r
     for r in range(rows):
         memcpy(at(copy, r * CHUNK_STRIDE), at(a, r * a_stride), n_k * number_bytes(a))
@@ -218,7 +224,7 @@ cdef void product(
     cdef bint copying
     while start < rows:
         block = min(ROW_BLOCK, rows - start)
-        copying = block > 3 and columns >= 4 * nr
+        copying = block > 3
         k = 0
         while True:  # once even where n_k is 0: the sums are then zeros
             chunk = min(CHUNK, n_k - k)

@@ -57,7 +57,7 @@ def floating(function, **operands):
     if plain:
         dtype = dtype or FLOATS[1]
         values = [_from_plain(function, name, value, dtype) if isinstance(value, _PLAIN) else value
-                  for name, value in zip(operands, values)]
+                  for name, value in zip(operands, values, strict=True)]
     values.append(dtype)
     return values
 

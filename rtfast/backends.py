@@ -1,7 +1,8 @@
 """Which build of the kernels runs: the only module that chooses.
 
-A backend is a module with the functions of `rtfast.reference`, the specification: `_avx512`, `_avx2`, `_neon` and `_baseline` are one set of Cython sources
-compiled per instruction set, `python` is NumPy. The fastest one that this CPU can
+A backend is a module with the functions of `rtfast.reference`, the specification: `_avx512`,
+`_avx2`, `_neon` and `_baseline` are one set of Cython sources compiled per instruction set,
+`python` is NumPy. The fastest one that this CPU can
 run is taken at import; the environment variable RTFAST_BACKEND overrides it.
 """
 

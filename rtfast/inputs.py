@@ -35,25 +35,47 @@ def one(ids):
     return Batch([np.asarray(ids, np.int64)], True, None)
 
 
-def read(given, name, config, tokenizer=None, start=None):
-    """A `Batch` of what the user gave. start: the id that text begins with.
+def read_source(given, name, config, tokenizer):
+    """A `Batch` of source sentences: a tail of pad_id is no part of them, and text is tokenized.
 
     Raises TypeError for what holds no integers, ValueError for ids and lengths that the model does not have.
     """
+    return _read(given, name, config, tokenizer, start=None, pad=config.pad_id)
+
+
+def read_target(given, name, config, tokenizer):
+    """A `Batch` of what the decoder reads: as `read_source`, but text begins with SOS.
+
+    Where pad_id is also sos_id, as in Marian's models, the first one is the SOS.
+    """
+    return _read(given, name, config, tokenizer, start=config.sos_id, pad=config.pad_id)
+
+
+def _read(given, name, config, tokenizer, start, pad):
     if isinstance(given, str):
-        return one(_check(_tokens(given, name, tokenizer, start), name, config))
-    if isinstance(given, (list, tuple)) and given and isinstance(given[0], str):
+        return one(_check(_tokens(given, name, tokenizer, start), name, config, pad, start))
+    if isinstance(given, (list, tuple)) and any(isinstance(sentence, str) for sentence in given):
         sentences = [_tokens(text, name, tokenizer, start) for text in given]
-        return _batch(sentences, name, config, None)
-    if isinstance(given, (list, tuple)) and given and not np.isscalar(given[0]) and np.ndim(given[0]):
-        lengths = {len(sentence) for sentence in given}
-        return _batch(list(given), name, config, lengths.pop() if len(lengths) == 1 else None)
-    array = np.asarray(given)
+        return _batch(sentences, name, config, pad, start, None)
+    if isinstance(given, (list, tuple)) and any(np.ndim(_plain(sentence)) for sentence in given):
+        sentences = [_plain(sentence) for sentence in given]
+        widths = {np.size(sentence) for sentence in sentences}
+        return _batch(sentences, name, config, pad, start,
+                      widths.pop() if len(widths) == 1 else None)
+    array = _plain(given)
     if array.ndim == 1:
-        return one(_check(array, name, config))
+        return one(_check(array, name, config, pad, start))
     if array.ndim == 2:
-        return _batch(list(array), name, config, array.shape[1])
+        return _batch(list(array), name, config, pad, start, array.shape[1])
     raise ValueError(f"{name} must be ids (length,) or (batch, length), got shape {array.shape}")
+
+
+def _plain(values):
+    """An array of what should be ids, an array of objects where it has no regular shape."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        return np.asarray(values, object)
 
 
 def check_pairs(source, target):
@@ -81,24 +103,25 @@ def _tokens(text, name, tokenizer, start):
     return ids if start is None else [start, *ids]
 
 
-def _batch(sentences, name, config, width):
+def _batch(sentences, name, config, pad, start, width):
     if not sentences:
         raise ValueError(f"{name} holds no sentence")
-    checked = [_check(ids, f"{name}[{b}]", config) for b, ids in enumerate(sentences)]
+    checked = [_check(ids, f"{name}[{b}]", config, pad, start) for b, ids in enumerate(sentences)]
     return Batch(checked, False, width)
 
 
-def _check(ids, name, config):
-    """One sentence as an int64 array without its tail of padding."""
+def _check(ids, name, config, pad, start):
+    """One sentence as an int64 array without its tail of `pad`, a first token that is `start` kept."""
     ids = np.asarray(ids)
     if ids.ndim != 1:
         raise ValueError(f"{name} must be a row of ids, got shape {ids.shape}")
     if ids.size and ids.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integer ids, got {ids.dtype}")
     ids = ids.astype(np.int64)
-    if config.pad_id is not None:
-        words = np.flatnonzero(ids != config.pad_id)
-        ids = ids[:words[-1] + 1] if len(words) else ids[:0]
+    if pad is not None:
+        words = np.flatnonzero(ids != pad)
+        kept = 1 if start == pad and ids[:1] == pad else 0
+        ids = ids[:words[-1] + 1] if len(words) else ids[:kept]
     if not len(ids):
         raise ValueError(f"{name} has no tokens")
     if len(ids) > config.max_length:

@@ -17,8 +17,19 @@ import numpy as np
 from rtfast import backends
 from rtfast.activations import ACTIVATIONS
 from rtfast.arguments import (
-    FLOATS, as_matrices, as_rows, count, deliver, floating, has_axes, integers_below, is_packed,
-    is_vector, output, real, tidy,
+    FLOATS,
+    as_matrices,
+    as_rows,
+    count,
+    deliver,
+    floating,
+    has_axes,
+    integers_below,
+    is_packed,
+    is_vector,
+    output,
+    real,
+    tidy,
 )
 
 __all__ = [
@@ -203,10 +214,7 @@ def attention(q, k, v, mask=None, causal=False, scale=None, return_weights=False
         raise ValueError(
             f"attention: v must have shape (..., S, d_value) with k's (..., S) = {k.shape[:-1]}, "
             f"got {v.shape}")
-    if scale is None:
-        scale = 1 / math.sqrt(d_key or 1)
-    else:
-        scale = real("attention", "scale", scale)
+    scale = 1 / math.sqrt(d_key or 1) if scale is None else real("attention", "scale", scale)
     if mask is not None:
         mask = _attention_mask(mask, (*leading, target, source))
     q, k, v = as_matrices(q), as_matrices(k), as_matrices(v)

@@ -22,13 +22,19 @@ def embedding(program, name, dimension, config):
     return out
 
 
-def linear(program, name, x, d_out, *, bias, activation=None, weight=None):
-    """x W + b, and an activation (section 3.3): (rows, d_out)."""
+def linear(program, name, x, d_out, *, weight=None, bias=None, activation=None, transposed=False, source=None):
+    """activation(x W + b) (section 3.3): (rows, d_out).
+
+    weight: its name if not {name}.weight; bias: its name, or None without one; transposed: the weight lies
+    as (d_out, d_in); source: the name of x in a trace if not its own.
+    """
+    weight = weight or f"{name}.weight"
     out = program.buffer(name, x.dimension, d_out)
-    op = program.append("linear", name, (x,), out, weights=(weight or f"{name}.weight",),
-                        bias=(f"{name}.bias",) if bias else (), options={"activation": activation})
-    product = "x W + b" if bias else "x W"
-    program.trace_output(op, f"{activation}({product})" if activation else product, (x.name, op.weights[0]))
+    op = program.append("linear", name, (x,), out, weights=(weight,), bias=(bias,) if bias else (),
+                        options={"activation": activation, "transposed": transposed})
+    formula = ("x W^T" if transposed else "x W") + (" + b" if bias else "")
+    program.trace_output(op, f"{activation}({formula})" if activation else formula,
+                         (source or x.name, weight, *op.bias))
     return out
 
 
@@ -40,7 +46,7 @@ def _projections(program, name, x, parts, config):
     op = program.append(
         "linear", out.name, (x,), out, weights=tuple(f"{name}.{part}.weight" for part in parts),
         bias=tuple(f"{name}.{part}.bias" for part in parts) if config.attention_bias else (),
-        options={"activation": None})
+        options={"activation": None, "transposed": False})
     views, start = [], 0
     for part in parts:
         views.append(View(out, f"{name}.{part}", start, widths[part], config.n_heads))
@@ -62,15 +68,16 @@ def _attend(program, name, query, memory_names, cache, *, causal, config):
         "causal": causal, "scale": scale, "article_softmax": config.article_softmax})
     key, value = memory_names
     program.trace_extra(f"{name}.scores", "scores", op, "Q K^T", (query.name, key), "scores")
-    program.trace_extra(f"{name}.scaled_scores", "scores", op,
-                        "scores * scale" + (", the future masked" if causal else ""),
+    program.trace_extra(f"{name}.scaled_scores", "scores", op, f"scores * {scale:.6g}",
                         (f"{name}.scores",), "scaled_scores")
-    program.trace_extra(f"{name}.weights", "scores", op, "softmax(scaled_scores)",
+    masked = ", the future masked" if causal else ""
+    program.trace_extra(f"{name}.weights", "scores", op, f"softmax(scaled_scores{masked})",
                         (f"{name}.scaled_scores",), "weights")
     heads = View(out, f"{name}.heads", 0, config.d_value, config.n_heads)
     program.trace_view(heads, op, "weights V", (f"{name}.weights", value), form="heads")
     program.trace_output(op, "heads side by side", (f"{name}.heads",))
-    return linear(program, f"{name}.output", out, config.d_model, bias=config.attention_bias)
+    return linear(program, f"{name}.output", out, config.d_model,
+                  bias=f"{name}.output.bias" if config.attention_bias else None)
 
 
 def self_attention(program, name, x, cache, *, causal, config):
@@ -94,9 +101,9 @@ def cross_attention(program, name, x, cache, config):
 
 def feed_forward(program, name, x, config):
     """activation(x W1 + b1) W2 + b2 (section 3.3): (rows, d_model)."""
-    hidden = linear(program, f"{name}.hidden", x, config.d_ff, bias=config.feed_forward_bias,
-                    activation=config.activation)
-    return linear(program, f"{name}.output", hidden, config.d_model, bias=config.feed_forward_bias)
+    biases = (f"{name}.hidden.bias", f"{name}.output.bias") if config.feed_forward_bias else (None, None)
+    hidden = linear(program, f"{name}.hidden", x, config.d_ff, bias=biases[0], activation=config.activation)
+    return linear(program, f"{name}.output", hidden, config.d_model, bias=biases[1])
 
 
 def add_and_norm(program, name, x, sublayer, config):
@@ -142,21 +149,13 @@ def decoder_layer(program, name, x, self_cache, cross_cache, config):
                         feed_forward(program, f"{name}.feed_forward", x, config), config)
 
 
-def gather_outputs(program, x):
-    """The rows whose next word is wanted: (output rows, d_model)."""
-    out = program.buffer(f"{x.name}.wanted", OUTPUT, x.width)
-    program.append("gather", out.name, (x,), out)
-    return out
-
-
 def next_word(program, x, config, *, probabilities, choose):
-    """Logits, and softmax or argmax over the vocabulary (section 3.4): (output rows, vocab_size)."""
-    weight = "embedding.weight" if config.tie_embeddings else "output.weight"
-    logits = linear(program, "logits", x, config.vocab_size, bias=False, weight=weight)
-    op = program.ops[-1]
-    op.options["transposed"] = config.tie_embeddings
-    if config.output_bias:
-        op.bias = ("output.bias",)
+    """Logits of the rows asked for, and softmax or argmax (section 3.4): (output rows, vocab_size)."""
+    wanted = program.buffer(f"{x.name}.wanted", OUTPUT, x.width)
+    program.append("gather", wanted.name, (x,), wanted)
+    logits = linear(program, "logits", wanted, config.vocab_size, source=x.name,
+                    weight="embedding.weight" if config.tie_embeddings else "output.weight",
+                    bias="output.bias" if config.output_bias else None, transposed=config.tie_embeddings)
     program.results["logits"] = logits
     if probabilities:
         out = program.buffer("probabilities", OUTPUT, config.vocab_size)

@@ -35,8 +35,8 @@ class Transformer:
     def __init__(self, config, weights, tokenizer=None):
         self.config = config
         self.tokenizer = tokenizer
-        if tokenizer is not None and getattr(tokenizer, "vocab_size", config.vocab_size) > config.vocab_size:
-            raise ValueError(f"tokenizer: {tokenizer.vocab_size} words, but the config's vocab_size is "
+        if isinstance(tokenizer, WordTokenizer) and len(tokenizer) != config.vocab_size:
+            raise ValueError(f"tokenizer has {len(tokenizer)} words, but the config's vocab_size is "
                              f"{config.vocab_size}")
         self._backend_name = backends.backend()
         self._backend = backends.active()
@@ -82,7 +82,7 @@ class Transformer:
         Raises TypeError for ids that are no integers, ValueError for an id outside the vocabulary and for a
         sentence of no tokens or of more than config.max_length.
         """
-        batch = inputs.read(ids, "ids", self.config, self.tokenizer)
+        batch = inputs.read_source(ids, "ids", self.config, self.tokenizer)
         states = []
         for part in batch.parts(BATCH):
             with self._borrow(part, [()]) as workspace:
@@ -98,8 +98,8 @@ class Transformer:
 
         src_ids (S,) or (B, S); tgt_ids (T,) or (B, T): what the decoder reads, from SOS on. Errors as `encode`.
         """
-        source = inputs.read(src_ids, "src_ids", self.config, self.tokenizer)
-        target = inputs.read(tgt_ids, "tgt_ids", self.config, self.tokenizer, start=self.config.sos_id)
+        source = inputs.read_source(src_ids, "src_ids", self.config, self.tokenizer)
+        target = inputs.read_target(tgt_ids, "tgt_ids", self.config, self.tokenizer)
         inputs.check_pairs(source, target)
         logits = []
         for part, target_part in zip(source.parts(BATCH), target.parts(BATCH), strict=True):
@@ -122,7 +122,7 @@ class Transformer:
 
         Raises as `encode`; ValueError where the config has no sos_id or max_new_tokens does not fit max_length.
         """
-        batch = inputs.read(src, "src", self.config, self.tokenizer)
+        batch = inputs.read_source(src, "src", self.config, self.tokenizer)
         limit = generate.check_limit(self.config, max_new_tokens)
         outputs = []
         for part in batch.parts(BATCH):
@@ -155,14 +155,15 @@ class Transformer:
         first, and the trace shows the decoder reading what it generated. The values are bit for bit those of
         the untraced run.
         """
-        source = inputs.read(src, "src", self.config, self.tokenizer)
+        source = inputs.read_source(src, "src", self.config, self.tokenizer)
         if tgt is None:
             generated = self.generate(source.sentences, max_new_tokens)
             tgt = [[self.config.sos_id, *ids[:-1]] for ids in generated]
-            tgt = tgt[0] if source.single else tgt
+            if source.single:
+                generated, tgt = generated[0], tgt[0]
         else:
             generated = None
-        target = inputs.read(tgt, "tgt", self.config, self.tokenizer, start=self.config.sos_id)
+        target = inputs.read_target(tgt, "tgt", self.config, self.tokenizer)
         inputs.check_pairs(source, target)
         inputs.check_one_length(source, target)
         return self._trace(source, target, generated)

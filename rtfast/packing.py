@@ -24,9 +24,8 @@ class PackedWeights:
     def _pack(self, op):
         if op.weights not in self._packed:
             parts = [self._weights[name] for name in op.weights]
-            transposed = op.options.get("transposed", False)
             whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-            self._packed[op.weights] = self.backend.pack(np.ascontiguousarray(whole), transposed)
+            self._packed[op.weights] = self.backend.pack(np.ascontiguousarray(whole), op.options["transposed"])
         if op.bias and op.bias not in self._biases:
             self._biases[op.bias] = np.concatenate([self._weights[name] for name in op.bias])
 

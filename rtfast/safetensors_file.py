@@ -30,8 +30,8 @@ _NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16
 _FIELDS = {"dtype", "shape", "data_offsets"}
 _METADATA = "__metadata__"
 
-#: A JSON string (closed or not), or one bracket.
-_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)|[\[\]{}]', re.DOTALL)
+#: One bracket, or a JSON string. The closing quote is optional so that no match fails late: linear time.
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
 
 class CheckpointError(ValueError):
@@ -233,7 +233,7 @@ def _read_tensor(path, file, start, name, dtype, shape, begin):
     _fill(path, file, memoryview(array.reshape(-1).view(np.uint8)), where)
     if dtype == "BF16":
         bits = array.astype(np.uint32)
-        bits <<= 16
+        bits <<= np.uint32(16)  # NumPy 1 takes a plain 16 for int64 where bits has no dimensions
         return bits.view(np.float32)
     if dtype == "BOOL" and array.view(np.uint8).max(initial=0) > 1:
         raise CheckpointError(f"{path}: {where}: a BOOL must be 0 or 1")

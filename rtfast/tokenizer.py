@@ -33,10 +33,9 @@ class WordTokenizer:
                 raise TypeError(f"WordTokenizer: {role} must be a word of the vocabulary, got {word!r}")
             if word not in self._ids:
                 raise ValueError(f"WordTokenizer: {role} must be in the vocabulary, {word!r} is not")
-        marks = [word for word in self._words if not any(map(str.isalnum, word))]
-        marks.sort(key=len, reverse=True)  # the longest first: "..." before "."
-        self._marks = re.compile("(" + "|".join(map(re.escape, marks)) + ")") if marks else None
-        self._most_pieces = max(len(self._cut(word)) for word in self._words)
+        marks = [re.escape(word) for word in self._words if not any(map(str.isalnum, word))]
+        self._marks = re.compile("(" + "|".join(marks) + ")") if marks else None
+        self._most_pieces = max(len(self._cut(word)) for word in self._words)  # of "don't": 3
 
     def __len__(self):
         return len(self._words)
@@ -64,8 +63,8 @@ class WordTokenizer:
 
         Words are separated by white space. A word that is not in the vocabulary is looked for in lower case,
         then cut at the punctuation marks that the vocabulary holds; sos and eos are words like any other.
-        Raises TypeError unless text is a string, ValueError naming an unknown word and its place where there is
-        no `unknown` word.
+        Raises TypeError unless text is a string, ValueError naming an unknown word and its place where there
+        is no `unknown` word.
         """
         if not isinstance(text, str):
             raise TypeError(f"WordTokenizer: text must be a string, got {type(text).__name__}")
@@ -97,8 +96,6 @@ class WordTokenizer:
 
     def _find(self, word):
         """Id of the word, or of its lower-case form; None if the vocabulary has neither."""
-        if len(word) > MAX_WORD:
-            return None
         found = self._ids.get(word)
         return self._ids.get(word.lower()) if found is None else found
 

@@ -29,8 +29,7 @@ def decoder_program(config, *, probabilities=False, choose=False):
             program, name, x, _cache(program, f"{name}.self_attention", "self", config),
             _cache(program, f"{name}.cross_attention", "cross", config), config)
     program.results["states"] = x
-    layers.next_word(program, layers.gather_outputs(program, x), config,
-                     probabilities=probabilities, choose=choose)
+    layers.next_word(program, x, config, probabilities=probabilities, choose=choose)
     return program
 
 

@@ -190,7 +190,7 @@ def _convert(name, array, dtype):
         if flags.owndata and not flags.writeable:
             return array
     with np.errstate(over="ignore", invalid="ignore"):
-        converted = np.array(array, dtype, order="C", copy=True, subok=False)
+        converted = np.array(array, dtype, order="C", copy=True)
     if array.dtype != dtype and not np.array_equal(np.isfinite(converted), np.isfinite(array)):
         raise ValueError(f"weight {name} holds a value too large for {np.dtype(dtype)}: use dtype 'float64'")
     converted.flags.writeable = False

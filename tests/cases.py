@@ -28,7 +28,7 @@ def product_sizes(count=100):
         while len(axis) < count:
             axis += shuffle.sample(sizes, len(sizes))
         axes.append(axis[:count])
-    return list(zip(*axes))
+    return list(zip(*axes, strict=True))
 
 
 def normal(shape, dtype, seed=0):

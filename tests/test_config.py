@@ -47,8 +47,8 @@ def test_article_is_the_articles_toy():
 
 
 def test_every_field_is_of_a_kind_that_is_tested():
-    others = {"activation", "dtype"}
-    assert {f.name for f in dataclasses.fields(Config)} == {*SIZES, *LAYERS, *IDS, *SWITCHES, *NUMBERS, *others}
+    tested = {*SIZES, *LAYERS, *IDS, *SWITCHES, *NUMBERS, "activation", "dtype"}
+    assert {field.name for field in dataclasses.fields(Config)} == tested
 
 
 def test_head_sizes_default_to_an_equal_share():
@@ -154,7 +154,8 @@ def test_frozen_and_hashable():
         dataclasses.replace(config, d_ff=0)
 
 
-@pytest.mark.parametrize("config", [Config.base(100), Config.article(attention_scale=1 / 30, activation=None)])
+@pytest.mark.parametrize(
+    "config", [Config.base(100), Config.article(attention_scale=1 / 30, activation=None)])
 def test_dict_round_trip(config):
     assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 

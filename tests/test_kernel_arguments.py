@@ -5,7 +5,14 @@ import re
 import numpy as np
 import pytest
 from cases import (
-    CASES, SMALL, Guarded, assert_same_bits, both_dtypes, every_case, layouts, normal,
+    CASES,
+    SMALL,
+    Guarded,
+    assert_same_bits,
+    both_dtypes,
+    every_case,
+    layouts,
+    normal,
 )
 
 from rtfast import backends, kernels
@@ -25,7 +32,7 @@ def test_every_layout_gives_the_same_bits(backend, dtype, case):
         for layout, variant in layouts(array).items():
             before = variant.copy()
             got = case(**{**operands, name: variant})
-            for one, other in zip(got, expected):
+            for one, other in zip(got, expected, strict=True):
                 assert_same_bits(one, other, (name, layout))
                 assert type(one) is not np.ndarray or one.flags.c_contiguous
             assert_same_bits(variant, before, "input changed")
@@ -40,7 +47,7 @@ def test_lists_take_the_dtype_of_the_arrays_beside_them(backend, dtype, case):
         if len(operands) == 1 and dtype == np.float32:
             continue  # alone it becomes float64
         got = case(**{**operands, name: array.tolist()})
-        for one, other in zip(got, expected):
+        for one, other in zip(got, expected, strict=True):
             assert_same_bits(one, other, name)
 
 
@@ -48,7 +55,8 @@ def test_lists_take_the_dtype_of_the_arrays_beside_them(backend, dtype, case):
 def test_lists_alone_become_float64(backend, case):
     operands = case.operands(SMALL, np.float64)
     expected = case(**operands)
-    for one, other in zip(case(**{name: array.tolist() for name, array in operands.items()}), expected):
+    got = case(**{name: array.tolist() for name, array in operands.items()})
+    for one, other in zip(got, expected, strict=True):
         assert_same_bits(one, other)
 
 

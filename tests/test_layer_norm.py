@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 from cases import (
-    LENGTHS, Guarded, assert_same_bits, assert_within, both_dtypes, epsilon, normal, precise,
-    skip_unless_bits_are_promised, surrounded,
+    LENGTHS,
+    Guarded,
+    assert_same_bits,
+    assert_within,
+    both_dtypes,
+    epsilon,
+    normal,
+    precise,
+    skip_unless_bits_are_promised,
+    surrounded,
 )
 
 from rtfast import backends, kernels

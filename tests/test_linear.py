@@ -5,8 +5,19 @@ import math
 import numpy as np
 import pytest
 from cases import (
-    LENGTHS, Guarded, assert_same_bits, assert_within, both_dtypes, epsilon, normal, precise, product_bound,
-    product_sizes, skip_unless_bits_are_promised, surrounded, whole,
+    LENGTHS,
+    Guarded,
+    assert_same_bits,
+    assert_within,
+    both_dtypes,
+    epsilon,
+    normal,
+    precise,
+    product_bound,
+    product_sizes,
+    skip_unless_bits_are_promised,
+    surrounded,
+    whole,
 )
 
 from rtfast import kernels

@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 from cases import (
-    Guarded, assert_same_bits, assert_within, both_dtypes, normal, precise, product_bound, product_sizes,
-    skip_unless_bits_are_promised, surrounded, whole,
+    Guarded,
+    assert_same_bits,
+    assert_within,
+    both_dtypes,
+    normal,
+    precise,
+    product_bound,
+    product_sizes,
+    skip_unless_bits_are_promised,
+    surrounded,
+    whole,
 )
 
 from rtfast import backends, kernels

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cases import LARGE, SMALL, assert_same_bits, both_dtypes, every_case
 
-from rtfast import backends
+from rtfast import backends, kernels
 
 #: The builds with a fused multiply-add: they promise each other's bits.
 FUSED = ("avx512", "avx2", "neon")
@@ -23,7 +23,7 @@ def test_any_number_of_threads(backend, dtype, case, sizes):
         expected = case(**operands)
         for n in (2, 3, 4, 7):
             module.set_num_threads(n)
-            for one, other in zip(case(**operands), expected):
+            for one, other in zip(case(**operands), expected, strict=True):
                 assert_same_bits(one, other, n)
     finally:
         module.set_num_threads(before)
@@ -32,8 +32,6 @@ def test_any_number_of_threads(backend, dtype, case, sizes):
 @both_dtypes
 def test_one_row_on_any_number_of_threads(backend, dtype):
     """A decode step: threads can only split the columns."""
-    from rtfast import kernels
-
     random = np.random.default_rng(0)
     x, weight = (random.standard_normal(shape).astype(dtype) for shape in ((1, 513), (513, 4100)))
     module = backends.active()
@@ -62,5 +60,5 @@ def test_every_vector_width(dtype, case, sizes):
         with backends.using(name):
             results[name] = case(**operands)
     for name in names[1:]:
-        for one, other in zip(results[name], results[names[0]]):
+        for one, other in zip(results[name], results[names[0]], strict=True):
             assert_same_bits(one, other, f"{name} and {names[0]}")

@@ -16,8 +16,8 @@ with open(os.path.join(os.path.dirname(__file__), "data", "random_transformer.js
 
 ARTICLE = WordTokenizer(VOCABULARY)
 PROSE = WordTokenizer(
-    ["SOS", "EOS", "UNK", "don't", "don", "'", "t", "...", ".", ",", "(", ")", "e.g.", "Paris", "paris", "it", "?!",
-     "?", "École", "école"], unknown="UNK")
+    ["SOS", "EOS", "UNK", "don't", "don", "'", "t", "...", ".", ",", "(", ")", "e.g.", "Paris", "paris", "it",
+     "?!", "?", "École", "école"], unknown="UNK")
 
 
 def words(text, tokenizer=PROSE):
@@ -54,7 +54,7 @@ def test_case_is_kept_where_the_vocabulary_has_it():
 
 
 def test_punctuation_is_cut_off_where_the_vocabulary_has_it():
-    assert words("Don't!") == ["UNK"]  # no "!" in the vocabulary: nothing to cut
+    assert words("it!") == ["UNK"]  # no "!" in the vocabulary: nothing to cut
     assert words("Don't?") == ["don't", "?"]
     assert words("'it'") == ["'", "it", "'"]
     assert words("(e.g., it...).") == ["(", "e.g.", ",", "it", "...", ")", "."]
@@ -135,7 +135,8 @@ def test_dict_round_trip(tokenizer):
 
 @pytest.mark.parametrize("change, error", [
     ({"type": "bpe"}, ValueError), ({"extra": 1}, ValueError), ({"vocabulary": "SOS"}, TypeError),
-    ({"vocabulary": {"SOS": 0, "EOS": 1}}, TypeError), ({"sos": None}, TypeError), ({"eos": ["EOS"]}, TypeError),
+    ({"vocabulary": {"SOS": 0, "EOS": 1}}, TypeError), ({"sos": None}, TypeError),
+    ({"eos": ["EOS"]}, TypeError),
 ])
 def test_from_dict_refuses(change, error):
     with pytest.raises(error):

@@ -45,7 +45,8 @@ def test_the_whole_table_of_a_small_model():
 def test_projections_of_the_article():
     shapes = weight_shapes(Config.article())
     assert shapes["encoder.layers.5.self_attention.value.weight"] == (4, 6)
-    assert shapes["encoder.layers.5.self_attention.output.weight"] == np.shape(ARTICLE["encoder"]["given"]["WO"])
+    output = np.shape(ARTICLE["encoder"]["given"]["WO"])
+    assert shapes["encoder.layers.5.self_attention.output.weight"] == output
     assert not [name for name in shapes if "attention" in name and name.endswith(".bias")]
 
 
@@ -67,7 +68,7 @@ def test_switches_remove_their_weights_and_no_others(switch, on, names):
     less = weight_shapes(dataclasses.replace(SMALL, **{switch: not on}))
 
     def belongs(name):
-        return any(name == n or n != "output.bias" and n != "output.weight" and name.endswith(n) for n in names)
+        return any(name == n or not n.startswith("output.") and name.endswith(n) for n in names)
 
     assert list(less) == [name for name in full if not belongs(name)]
     assert all(any(belongs(n) for n in full) for _ in names)
@@ -94,6 +95,11 @@ def test_the_callers_arrays_are_not_shared():
     prepared = prepare_weights(SMALL, given)
     for name, array in given.items():
         assert array.flags.writeable and not np.shares_memory(array, prepared[name])
+    views = {name: array[:] for name, array in given.items()}
+    for name, view in views.items():
+        view.flags.writeable = False  # but its owner can still write
+    for name, array in prepare_weights(SMALL, views).items():
+        assert not np.shares_memory(array, given[name])
     again = prepare_weights(SMALL, prepared)
     assert all(again[name] is prepared[name] for name in prepared)  # frozen already: not copied again
 
@@ -105,8 +111,9 @@ def test_odd_memory_layouts():
     unaligned = np.frombuffer(b"x" + value.tobytes(), np.uint8)[1:].view(np.float32).reshape(value.shape)
     frozen_fortran = np.asfortranarray(value)
     frozen_fortran.flags.writeable = False
-    for layout in (value.T.copy().T, np.repeat(value, 2, 1)[:, ::2], value.astype(">f4"), unaligned, frozen_fortran,
-                   np.ma.array(value), value.tolist(), value.astype(np.int16), value.astype(np.longdouble)):
+    for layout in (value.T.copy().T, np.repeat(value, 2, 1)[:, ::2], value.astype(">f4"), unaligned,
+                   frozen_fortran, np.ma.array(value), value.tolist(), value.astype(np.int16),
+                   value.astype(np.longdouble)):
         array = prepare_weights(SMALL, {**given, name: layout})[name]
         assert np.array_equal(array, value) and array.flags.c_contiguous and array.flags.aligned
         assert type(array) is np.ndarray and array.dtype == np.dtype("=f4")
@@ -126,6 +133,14 @@ def test_one_matrix_per_head():
             assert np.array_equal(prepared[:, :3], heads[0])
 
 
+def test_values_per_head_have_their_own_width():
+    weights = arrays(SMALL)
+    weights["encoder.layers.0.self_attention.key.weight"] = np.ones((2, 4, 3))
+    weights["encoder.layers.0.self_attention.value.weight"] = np.arange(16).reshape(2, 4, 2)
+    prepared = prepare_weights(SMALL, weights)["encoder.layers.0.self_attention.value.weight"]
+    assert np.array_equal(prepared[:2], [[0, 1, 8, 9], [2, 3, 10, 11]])
+
+
 def test_matrices_per_head_of_a_wrong_shape():
     config = Config.article(n_encoder_layers=1, n_decoder_layers=0)
     weights = arrays(config)
@@ -133,8 +148,9 @@ def test_matrices_per_head_of_a_wrong_shape():
     for shape in ((3, 4, 3), (2, 3, 4), (1, 2, 4, 3), (6, 4), (24,)):
         with pytest.raises(ValueError, match=r"query\.weight is \(.*\), must be \(4, 6\)"):
             prepare_weights(config, {**weights, name: np.ones(shape)})
-    with pytest.raises(ValueError, match=r"self_attention\.output\.weight is \(2, 3, 4\), must be \(6, 4\)"):
-        prepare_weights(config, {**weights, "encoder.layers.0.self_attention.output.weight": np.ones((2, 3, 4))})
+    output = "encoder.layers.0.self_attention.output.weight"
+    with pytest.raises(ValueError, match=r"attention\.output\.weight is \(2, 3, 4\), must be \(6, 4\)"):
+        prepare_weights(config, {**weights, output: np.ones((2, 3, 4))})
     with pytest.raises(ValueError, match=r"query\.weight must be a rectangular array"):
         prepare_weights(config, {**weights, name: [np.ones((4, 3)), np.ones((4, 2))]})
 

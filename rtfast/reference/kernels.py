@@ -245,7 +245,7 @@ def argmax(x, out):
 
 
 def set_num_threads(n):
-    """Remember n >= 1, without effect: the reference runs on the calling thread (NumPy's BLAS has its own)."""
+    """Remember n >= 1, without effect: the reference runs on the calling thread, NumPy's BLAS on its own."""
     global _num_threads
     _num_threads = n
 

@@ -1,0 +1,392 @@
+"""How fast the engine is here and now, beside the same arithmetic in plain NumPy.
+
+Each row runs both by turns on the same inputs, after comparing their results; times are medians of one call.
+NumPy multiplies with its BLAS, on as many threads as the engine, and works in place where it can.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib import util
+from statistics import median, quantiles
+from types import SimpleNamespace
+
+import numpy as np
+
+import rtfast
+from rtfast import article, info, kernels
+from rtfast.cli import UserError, blaming_the_user, whole_number
+
+EXAMPLES = """\
+examples:
+  rtfast bench --quick
+  rtfast bench --threads 1 --json results.json
+  rtfast bench --only attention"""
+
+#: They hold OpenBLAS back: one picks its kernels, one its blocks. NumPy is to be at its best.
+_HANDICAPS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+#: OpenBLAS's threads look for more work for about 2^26 cycles after a call, on the cores that we need next.
+_PAUSE = 0.03
+_WORDS = 8
+#: Random weights that write 8 words without an early EOS.
+_SEED = 23
+
+
+def add_arguments(parser):
+    parser.add_argument("--threads", type=whole_number(1, 128), metavar="N",
+                        help="of the engine and of NumPy alike (default: as rtfast info says)")
+    parser.add_argument("--quick", action="store_true", help="shorter runs: five seconds in place of twenty")
+    parser.add_argument("--only", metavar="TEXT", help="only the rows whose name has this text in it")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+
+
+def run(arguments):
+    """Measure, and print a row as soon as it is known."""
+    threads = arguments.threads or rtfast.get_num_threads()
+    chosen = [(name, make) for name, make in cases() if (arguments.only or "") in name]
+    if not chosen:
+        raise UserError(f"--only {arguments.only}: no row has that in its name; they are "
+                        f"{', '.join(name for name, _ in cases())}")
+    if arguments.json is not None:
+        with blaming_the_user("--json"), open(arguments.json, "a"):
+            pass  # better to know now than after the measuring
+    if must_restart(threads):
+        return restart(arguments, threads)
+    rtfast.set_num_threads(threads)
+    with limited_blas(threads) as blas_threads:
+        machine = info.facts()
+        print("\n".join(heading(machine, threads, blas_threads)), flush=True)
+        rows = []
+        for name, make in chosen:
+            rows.append(measure(name, make(), 0.15 if arguments.quick else 0.9, threads))
+            print(line(rows[-1]), flush=True)
+        print("\n".join(footing(rows)))
+    if arguments.json is not None:
+        report = {"machine": machine, "threads": threads, "numpy_threads": blas_threads, "rows": rows}
+        with blaming_the_user("--json"), open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=2)
+            file.write("\n")
+
+
+# A fair peer -------------------------------------------------------------------------------------
+
+def must_restart(threads):
+    """Whether NumPy was loaded with settings that cannot be changed any more."""
+    if any(name in os.environ for name in _HANDICAPS):
+        return True
+    return (util.find_spec("threadpoolctl") is None
+            and any(os.environ.get(name) != str(threads) for name in _THREADS))
+
+
+def restart(arguments, threads):
+    """The same command in a process whose NumPy finds the right environment; its exit status."""
+    environment = {name: value for name, value in os.environ.items() if name not in _HANDICAPS}
+    environment |= dict.fromkeys(_THREADS, str(threads))
+    command = [sys.executable, "-m", "rtfast", "bench", f"--threads={threads}"]
+    command += ["--quick"] * arguments.quick
+    command += [f"--only={arguments.only}"] if arguments.only else []
+    command += [f"--json={arguments.json}"] if arguments.json else []
+    sys.stdout.flush()
+    return subprocess.call(command, env=environment)
+
+
+@contextlib.contextmanager
+def limited_blas(threads):
+    """NumPy's BLAS on so many threads during a `with`, which gets the number or why it is not certain."""
+    if util.find_spec("threadpoolctl") is None:
+        yield f"{threads} by environment variables, unchecked without threadpoolctl"
+        return
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(threads, user_api="blas"):
+        found = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        yield found[0] if found else "not to be fixed, threadpoolctl does not know this BLAS"
+
+
+def heading(machine, threads, blas_threads):
+    """The lines above the rows."""
+    numpy = f"NumPy   {machine['numpy']['version']} with {machine['numpy']['blas']}"
+    return [
+        f"rtfast  {machine['rtfast']['version']}, {machine['backend']['in_use']} backend, "
+        f"{threads} thread{'s' * (threads > 1)}",
+        numpy if blas_threads == threads else f"{numpy}, threads: {blas_threads}",
+        f"CPU     {machine['cpu']['model']}", "",
+        f"{'':34}{'time of one call':^20}{'':9}{'GFLOP/s':>13}",
+        f"{'':34}{'rtfast':>10}{'NumPy':>10}{'ratio':>9}{'rtfast':>9}{'NumPy':>8}"]
+
+
+def line(row):
+    """A row of the table. ratio: how many times as long NumPy takes."""
+    text = (f"{row['name']:34}{duration(row['rtfast_seconds']):>10}{duration(row['numpy_seconds']):>10}"
+            f"{row['ratio']:>8.2f}{' ' if row['steady'] else '~'}")
+    if row["flops"]:
+        text += f"{row['rtfast_gflops']:>9.1f}{row['numpy_gflops']:>8.1f}"
+    return text.rstrip()
+
+
+def footing(rows):
+    """The lines below the rows."""
+    text = ["", "ratio: how many times as long NumPy takes."]
+    if not all(row["steady"] for row in rows):
+        text.append("~ the times of one side varied by half and more: something else was running.")
+    return text
+
+
+def duration(seconds):
+    """Seconds as people read them."""
+    return f"{1e3 * seconds:.2f} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.1f} us"
+
+
+# Measuring ---------------------------------------------------------------------------------------
+
+def measure(name, case, budget, threads):
+    """Check that both sides agree, then time them by turns for about `budget` seconds."""
+    error = disagreement(case.ours(), case.peer())
+    if error > case.tolerance:
+        raise RuntimeError(f"{name}: the results differ by {error:.1e} of the largest number")
+    sides = [(call, loops_for(call, budget / 40)) for call in (case.ours, case.peer)]
+    times = ([], [])
+    end = time.perf_counter() + budget
+    while len(times[0]) < 3 or time.perf_counter() < end:
+        for (call, loops), samples in zip(sides, times, strict=True):
+            if threads > 1 and case.uses_blas and call is case.ours:
+                time.sleep(_PAUSE)
+            samples.append(sample(call, loops))
+    ours, peer = map(median, times)
+    return {"name": name, "rtfast_seconds": ours, "numpy_seconds": peer, "ratio": peer / ours,
+            "steady": all(map(steady, times)), "samples": len(times[0]), "largest_difference": error, "flops": case.flops,
+            "rtfast_gflops": case.flops and case.flops / ours / 1e9,
+            "numpy_gflops": case.flops and case.flops / peer / 1e9}
+
+
+def steady(times):
+    """Whether the middle half of the times lies close together."""
+    low, _, high = quantiles(times, n=4, method="inclusive")
+    return high <= 1.5 * low
+
+
+def disagreement(ours, peer):
+    """The largest difference, relative to the largest number."""
+    ours, peer = np.asarray(ours, np.float64), np.asarray(peer, np.float64)
+    if ours.shape != peer.shape:
+        return np.inf
+    difference = np.abs(ours - peer).max() / max(np.abs(peer).max(), 1e-300)
+    return float(difference) if difference == difference else np.inf
+
+
+def loops_for(call, seconds):
+    """Calls that take about so long, one at least."""
+    call()
+    return max(1, min(10_000, round(seconds / max(sample(call, 1), 1e-7))))
+
+
+def sample(call, loops):
+    """Seconds of one call, averaged over `loops`; one more before them warms the caches and the threads."""
+    call()
+    start = time.perf_counter()
+    for _ in range(loops):
+        call()
+    return (time.perf_counter() - start) / loops
+
+
+def case(ours, peer, flops=None, tolerance=1e-5, uses_blas=True):
+    """Two functions without arguments that return the same numbers."""
+    return SimpleNamespace(ours=ours, peer=peer, flops=flops, tolerance=tolerance, uses_blas=uses_blas)
+
+
+# What is measured --------------------------------------------------------------------------------
+
+def cases():
+    """(name, function that makes the case) of each row: made one by one, they take some memory."""
+    rows = []
+    for d_out in (512, 2048):
+        for m in (1, 16, 128, 1024):
+            rows.append((f"linear {m} x 512 x {d_out}", lambda m=m, d_out=d_out: linear_case(m, 512, d_out)))
+    rows += [("softmax 1024 x 512", lambda: softmax_case(1024, 512)),
+             ("layer_norm 1024 x 512", lambda: layer_norm_case(1024, 512))]
+    for causal in (False, True):
+        name = "attention 8 x 128 x 64" + causal * ", causal"
+        rows.append((name, lambda causal=causal: attention_case(8, 128, 64, causal)))
+    for length in (16, 128):
+        rows.append((f"encoder, base model, {length} tokens", lambda length=length: encoder_case(length)))
+    rows.append((f"article's model, {_WORDS} words", generation_case))
+    return rows
+
+
+def normal(*shape):
+    """Random float32 numbers, the same every time."""
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def linear_case(m, d_in, d_out):
+    x, weight, bias = normal(m, d_in), normal(d_in, d_out), normal(d_out)
+    packed, ours, peer = kernels.pack(weight), np.empty((m, d_out), "f4"), np.empty((m, d_out), "f4")
+
+    def numpy_linear():
+        np.matmul(x, weight, out=peer)
+        return np.add(peer, bias, out=peer)
+
+    return case(lambda: kernels.linear(x, packed, bias, out=ours), numpy_linear, 2 * m * d_in * d_out)
+
+
+def softmax_case(rows, width):
+    x, ours, peer = normal(rows, width), np.empty((rows, width), "f4"), np.empty((rows, width), "f4")
+
+    def numpy_softmax():
+        np.subtract(x, x.max(axis=-1, keepdims=True), out=peer)
+        return softmax_from_zero(peer)
+
+    return case(lambda: kernels.softmax(x, out=ours), numpy_softmax, uses_blas=False)
+
+
+def layer_norm_case(rows, width):
+    x, gamma, beta, ours = normal(rows, width), normal(width), normal(width + 1)[1:], np.empty((rows, width), "f4")
+    return case(lambda: kernels.layer_norm(x, gamma, beta, out=ours),
+                lambda: layer_norm(x, gamma, beta, 1e-5, False), uses_blas=False)
+
+
+def attention_case(heads, length, width, causal):
+    q, k, v = (normal(heads, length, width) * np.float32(1 + i / 8) for i in range(3))
+    future = np.triu(np.full((length, length), -np.inf, "f4"), 1) if causal else None
+    share = (length + 1) / (2 * length) if causal else 1  # of the scores that count
+    return case(lambda: kernels.attention(q, k, v, causal=causal),
+                lambda: attend(q, k, v, np.float32(width ** -0.5), future),
+                4 * heads * length * length * width * share)
+
+
+def encoder_case(length):
+    config = rtfast.Config.base(1000)
+    model = rtfast.Transformer.random(config)
+    ids = np.random.default_rng(0).integers(0, config.vocab_size, length)
+    peer = NumpyTransformer(config, model.weights)
+    matrices = sum(w.size for name, w in model.weights.items() if name.startswith("encoder.") and w.ndim == 2)
+    flops = 2 * length * matrices + 4 * config.n_encoder_layers * length * length * config.d_model
+    return case(lambda: model.encode(ids), lambda: peer.encode(ids), flops, tolerance=1e-4)
+
+
+def generation_case():
+    model = rtfast.Transformer.random(rtfast.Config.article(), _SEED, article.VOCABULARY)
+    ids = model.tokenizer.encode(" ".join(article.TOKENS))
+    peer = NumpyTransformer(model.config, model.weights)
+    return case(lambda: model.generate(ids, _WORDS), lambda: peer.generate(ids, _WORDS), tolerance=0)
+
+
+# The peer: a Transformer in NumPy ----------------------------------------------------------------
+
+def softmax_from_zero(x):
+    """Softmax in place, of rows whose maximum is 0."""
+    np.exp(x, out=x)
+    x /= x.sum(axis=-1, keepdims=True)
+    return x
+
+
+def attend(q, k, v, scale, future=None):
+    """softmax(Q K^T * scale + future) V, heads first."""
+    scores = q @ k.transpose(0, 2, 1)
+    scores *= scale
+    if future is not None:
+        scores += future
+    scores -= scores.max(axis=-1, keepdims=True)
+    return softmax_from_zero(scores) @ v
+
+
+def layer_norm(x, gamma, beta, eps, article_form):
+    """In one pass over a new array."""
+    y = x - x.mean(axis=-1, keepdims=True)
+    variance = np.einsum("ij,ij->i", y, y)[:, None] / x.shape[-1]
+    y /= np.sqrt(variance) + eps if article_form else np.sqrt(variance + x.dtype.type(eps))
+    y *= gamma
+    y += beta
+    return y
+
+
+class NumpyTransformer:
+    """Encoder and greedy generation as one writes them in NumPy: fused projections, cached keys and values."""
+
+    def __init__(self, config, weights):
+        self.config, self.weights = config, dict(weights)
+        for name in [name for name in weights if name.endswith("attention.query.weight")]:
+            start = name.removesuffix("query.weight")
+            parts = [weights[f"{start}{part}.weight"] for part in ("query", "key", "value")]
+            self.weights[f"{start}qkv"] = np.concatenate(parts, axis=1)
+            self.weights[f"{start}kv"] = np.concatenate(parts[1:], axis=1)
+        self.positions = kernels.positional_encoding(
+            config.max_length, config.d_model, config.article_positional_encoding, config.dtype)
+        self.scale = self.positions.dtype.type(config.d_key ** -0.5)
+
+    def encode(self, ids):
+        """ids (S,) -> states (S, d_model)."""
+        x = self.weights["embedding.weight"][ids] + self.positions[:len(ids)]
+        for i in range(self.config.n_encoder_layers):
+            name = f"encoder.layers.{i}.self_attention"
+            q, k, v = self.heads(x @ self.weights[f"{name}.qkv"])
+            x = self.feed_forward(self.close(attend(q, k, v, self.scale), x, name), f"encoder.layers.{i}")
+        return x
+
+    def generate(self, ids, limit):
+        """The likeliest word again and again, until EOS or `limit` words."""
+        config, states, words = self.config, self.encode(ids), []
+        memory = [self.heads(states @ self.weights[f"decoder.layers.{i}.cross_attention.kv"], with_query=False)
+                  for i in range(config.n_decoder_layers)]
+        caches = [[np.empty((config.n_heads, limit, width), config.dtype)
+                   for width in (config.d_key, config.d_value)] for _ in memory]
+        while len(words) < limit and (not words or words[-1] != config.eos_id):
+            x = self.step(words[-1] if words else config.sos_id, len(words), caches, memory)
+            logits = x @ self.weights["output.weight"] + self.weights["output.bias"]
+            words.append(int(logits.argmax()))
+        return words
+
+    def step(self, word, position, caches, memory):
+        """One more target word through the decoder: (1, d_model)."""
+        x = (self.weights["embedding.weight"][word] + self.positions[position])[None]
+        for i, ((keys, values), (k, v)) in enumerate(zip(caches, memory, strict=True)):
+            name = f"decoder.layers.{i}.self_attention"
+            q, keys[:, position:position + 1], values[:, position:position + 1] = self.heads(
+                x @ self.weights[f"{name}.qkv"])
+            seen = attend(q, keys[:, :position + 1], values[:, :position + 1], self.scale)
+            x = self.close(seen, x, name)
+            name = f"decoder.layers.{i}.cross_attention"
+            (q,) = self.split(x @ self.weights[f"{name}.query.weight"], (self.config.d_key,))
+            x = self.close(attend(q, k, v, self.scale), x, name)
+            x = self.feed_forward(x, f"decoder.layers.{i}")
+        return x
+
+    def heads(self, projected, with_query=True):
+        """Queries, keys and values (heads, rows, width) of their common product; without queries where none are."""
+        widths = (self.config.d_key, self.config.d_key, self.config.d_value)
+        return self.split(projected, widths if with_query else widths[1:])
+
+    def split(self, projected, widths):
+        parts, start = [], 0
+        for width in widths:
+            end = start + self.config.n_heads * width
+            part = projected[:, start:end].reshape(len(projected), self.config.n_heads, width)
+            parts.append(part.transpose(1, 0, 2))
+            start = end
+        return parts
+
+    def close(self, heads, x, name):
+        """The end of an attention: heads side by side, output projection, residual, norm."""
+        y = heads.transpose(1, 0, 2).reshape(len(x), -1) @ self.weights[f"{name}.output.weight"]
+        y += x
+        return self.norm(y, name)
+
+    def feed_forward(self, x, layer):
+        name = f"{layer}.feed_forward"
+        hidden = x @ self.weights[f"{name}.hidden.weight"]
+        hidden += self.weights[f"{name}.hidden.bias"]
+        np.maximum(hidden, 0, out=hidden)
+        y = hidden @ self.weights[f"{name}.output.weight"]
+        y += self.weights[f"{name}.output.bias"]
+        y += x
+        return self.norm(y, name)
+
+    def norm(self, x, name):
+        config = self.config
+        return layer_norm(x, self.weights[f"{name}.norm.gamma"], self.weights[f"{name}.norm.beta"],
+                          config.layer_norm_eps, config.article_layer_norm)

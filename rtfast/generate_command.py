@@ -1,0 +1,277 @@
+"""Text in, text out: greedy generation with random weights, with your own, or with a saved model.
+
+Without options the model is the article's toy: its sizes, its conventions, its ten words, random weights.
+Without text, every line of stdin is a sentence and every line of stdout its answer; an empty line stays empty.
+"""
+
+import json
+import math
+import os
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+import rtfast
+from rtfast.article import VOCABULARY
+from rtfast.cli import UserError, blaming_the_user, note, whole_number
+from rtfast.weights import weight_shapes
+
+EXAMPLES = """\
+examples:
+  rtfast generate "hello world"
+  rtfast generate "hello world" --d-model 64 --heads 4 --layers 2 --seed 7 --save FOLDER
+  rtfast generate --model FOLDER < lines.txt > answers.txt
+  rtfast generate --vocabulary words.txt --d-model 32 --heads 4 "my own words"
+  rtfast generate --config config.json --weights weights.npz --ids 4 8 15"""
+
+#: Random weights know no Spanish; this seed of the first 36,000 answers "hello world" by "hola mundo".
+DEFAULT_SEED = 35838
+DEFAULT_LIMIT = 32
+#: A line of stdin is read whole; this many characters are far more than a model has positions for.
+MAX_LINE = 2**20
+#: A vocabulary of so many words fits an error message.
+FEW_WORDS = 20
+
+_SIZES = ("d_model", "heads", "d_ff", "layers", "d_key", "d_value")
+#: Options that would be ignored beside another one, and why.
+_CONFLICTS = (
+    ("model", ("config", "weights", "vocabulary", *_SIZES, "dtype", "seed"),
+     "a model folder has its own sizes, weights and words"),
+    ("config", (*_SIZES, "dtype"), "the configuration says them all"),
+    ("weights", ("seed",), "a seed draws random weights"),
+)
+
+
+def add_arguments(parser):
+    size = whole_number(1)
+    parser.add_argument("text", nargs="*", help="the words, or with --ids their ids; without any: lines of stdin")
+    parser.add_argument("--ids", action="store_true", help="read and print ids in place of words")
+    parser.add_argument("--max-new-tokens", type=size, metavar="N",
+                        help=f"stop after N words (default {DEFAULT_LIMIT})")
+    group = parser.add_argument_group("the model's sizes")
+    group.add_argument("--d-model", type=size, metavar="N", help="width (default 4)")
+    group.add_argument("--heads", type=size, metavar="N", help="attention heads (default 2)")
+    group.add_argument("--d-ff", type=size, metavar="N", help="width inside the feed-forward (default 2 d-model)")
+    group.add_argument("--layers", type=size, metavar="N", help="of the encoder, and of the decoder (default 6)")
+    for name in ("key", "value"):
+        group.add_argument(f"--d-{name}", type=size, metavar="N",
+                           help="a head's width (default 3; d-model / heads where one of these is given)")
+    group.add_argument("--dtype", choices=("float32", "float64"), help="of all numbers (default float64)")
+    group.add_argument("--config", metavar="FILE.json", help="all of it from a file, as Config.to_dict() has it")
+    group = parser.add_argument_group("the model's words and weights")
+    group.add_argument("--vocabulary", metavar="FILE", help="one word per line, SOS and EOS among them")
+    group.add_argument("--seed", type=whole_number(0), metavar="N", help=f"of the random weights (default {DEFAULT_SEED})")
+    group.add_argument("--weights", metavar="FILE.npz", help="arrays by the names of rtfast.weights.weight_shapes")
+    group.add_argument("--model", metavar="FOLDER", help="a whole model that --save or model.save wrote")
+    group.add_argument("--save", metavar="FOLDER", help="write the model there")
+
+
+def run(arguments):
+    """Make the model, save it if asked to, and answer the text or every line of stdin."""
+    check_conflicts(arguments)
+    model = make_model(arguments)
+    answer = Answers(model, arguments.ids, arguments.max_new_tokens)
+    if arguments.save is not None:
+        with blaming_the_user("--save"):
+            model.save(arguments.save)
+    if arguments.text:
+        print(answer(" ".join(arguments.text)))
+        return
+    for number, line in enumerate(lines_of_stdin(), start=1):
+        # Flushed line by line: whoever wrote the line may be waiting for its answer.
+        print(answer(line, f"line {number}") if line.strip() else "", flush=True)
+
+
+def check_conflicts(arguments):
+    """Raise UserError for an option that another one would make void."""
+    for name, others, reason in _CONFLICTS:
+        void = [other for other in others if getattr(arguments, other) is not None]
+        if getattr(arguments, name) is not None and void:
+            raise UserError(f"{_option(void[0])} cannot be given with {_option(name)}: {reason}")
+
+
+def _option(name):
+    return "--" + name.replace("_", "-")
+
+
+# The model --------------------------------------------------------------------------------------
+
+def make_model(arguments):
+    """The Transformer that the options describe."""
+    if arguments.model is not None:
+        with blaming_the_user():
+            return rtfast.load(arguments.model)
+    tokenizer = None if arguments.vocabulary is None else read_vocabulary(arguments.vocabulary)
+    if arguments.config is None:
+        tokenizer = tokenizer or rtfast.WordTokenizer(VOCABULARY)
+        config = config_of_sizes(arguments, tokenizer)
+    else:
+        config, tokenizer = read_config(arguments.config, tokenizer)
+    if arguments.weights is None:
+        check_memory(config)
+        with blaming_the_user():
+            seed = DEFAULT_SEED if arguments.seed is None else arguments.seed
+            weights = rtfast.Transformer.random(config, seed).weights
+    else:
+        weights = read_weights(arguments.weights)
+    with blaming_the_user(arguments.weights or ""):
+        return rtfast.Transformer(config, weights, tokenizer)
+
+
+def config_of_sizes(arguments, tokenizer):
+    """The article's Config with the sizes of the options and the tokenizer's vocabulary."""
+    asked = {
+        "d_model": arguments.d_model, "n_heads": arguments.heads, "d_ff": arguments.d_ff,
+        "n_encoder_layers": arguments.layers, "n_decoder_layers": arguments.layers, "dtype": arguments.dtype}
+    fields = {name: value for name, value in asked.items() if value is not None}
+    if "d_model" in fields or "n_heads" in fields:
+        fields |= {"d_key": None, "d_value": None}
+    if "d_model" in fields:
+        fields.setdefault("d_ff", 2 * fields["d_model"])
+    for name in ("d_key", "d_value"):
+        if getattr(arguments, name) is not None:
+            fields[name] = getattr(arguments, name)
+    with blaming_the_user():
+        return rtfast.Config.article(vocab_size=len(tokenizer), sos_id=tokenizer.sos_id,
+                                     eos_id=tokenizer.eos_id, **fields)
+
+
+def read_config(path, tokenizer):
+    """(Config, tokenizer or None) of a JSON file: Config.to_dict()'s fields, or a model folder's config.json."""
+    with blaming_the_user(path):
+        fields = parse_json(Path(path).read_text(encoding="utf-8"))
+        if isinstance(fields, dict):
+            fields = dict(fields)
+            for name in ("model_type", "format_version"):
+                fields.pop(name, None)
+            own = fields.pop("tokenizer", None)
+            if own is not None and tokenizer is not None:
+                raise UserError(f"--vocabulary cannot be given with this --config: {path} has a vocabulary")
+            if own is not None:
+                tokenizer = rtfast.WordTokenizer.from_dict(own)
+        if tokenizer is not None and isinstance(fields, dict):
+            _fill_in(fields, tokenizer, path)
+        return rtfast.Config.from_dict(fields), tokenizer
+
+
+def parse_json(text):
+    """What the JSON text says."""
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+
+
+def _fill_in(fields, tokenizer, path):
+    """Let the vocabulary say what the configuration leaves open; where both speak, they must agree."""
+    words = {"vocab_size": len(tokenizer), "sos_id": tokenizer.sos_id, "eos_id": tokenizer.eos_id}
+    for name, value in words.items():
+        if fields.get(name) is None:
+            fields[name] = value
+        elif fields[name] != value:
+            raise UserError(f"{path}: {name} is {fields[name]!r}, but {value} in the vocabulary")
+
+
+def read_vocabulary(path):
+    """The tokenizer of a file with one word per line."""
+    with blaming_the_user(path):
+        return rtfast.WordTokenizer(Path(path).read_text(encoding="utf-8-sig").splitlines())
+
+
+def read_weights(path):
+    """{name: array} of an .npz file, without ever reading a pickle."""
+    with blaming_the_user(path):
+        if not os.path.exists(path):
+            raise UserError(f"{path}: no such file")
+        if not zipfile.is_zipfile(path):
+            raise UserError(f"{path}: not an .npz file; numpy.savez(path, **weights) writes one")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise UserError(f"{path}: damaged: {error}") from error
+
+
+def check_memory(config):
+    """Raise UserError where random weights would not fit this machine's memory, before it begins to swap."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return  # not every system tells
+    size = np.dtype(config.dtype).itemsize
+    # The weights, and once more in the layout that the kernels read.
+    needed = 2 * size * sum(math.prod(shape) for shape in weight_shapes(config).values())
+    if needed > memory:
+        raise UserError(f"a model of these sizes needs {needed / 1e9:,.0f} GB; this machine has "
+                        f"{memory / 1e9:,.0f} GB")
+
+
+# Its answers ------------------------------------------------------------------------------------
+
+class Answers:
+    """Called with a sentence, as text or ids in text, the model's answer in the same form."""
+
+    def __init__(self, model, as_ids, limit):
+        self.model, self.as_ids = model, as_ids
+        self._noted = False
+        if not as_ids and model.tokenizer is None:
+            raise UserError("this model has no vocabulary: give one with --vocabulary, or ids with --ids")
+        most = model.config.max_length
+        self.limit = min(DEFAULT_LIMIT, most) if limit is None else limit
+        if self.limit > most:
+            raise UserError(f"--max-new-tokens must be at most the model's max_length of {most}, got {limit}")
+
+    def __call__(self, text, where=""):
+        """The answer to `text`; where: begins the message of an error."""
+        with blaming_the_user(where):
+            ids = self.model.generate(self._ids(text), self.limit)
+        self._note(ids)
+        return " ".join(map(str, ids)) if self.as_ids else self.model.tokenizer.decode(ids)
+
+    def _ids(self, text):
+        words = text.split()
+        if not words:
+            raise ValueError("the text has no words")
+        if not self.as_ids:
+            return self._encode(text)
+        try:
+            return [int(word) for word in words]
+        except ValueError:
+            raise ValueError(f"--ids takes whole numbers, got {text.strip()[:80]!r}") from None
+
+    def _encode(self, text):
+        """The ids of the text. The library's advice for unknown words is for programs: not repeated here."""
+        try:
+            return self.model.tokenizer.encode(text)
+        except ValueError as error:
+            message = str(error).removeprefix("WordTokenizer: ").partition("; give unknown=")[0]
+            words = getattr(self.model.tokenizer, "vocabulary", ())
+            known = f"; its words are {' '.join(words)}" if 0 < len(words) <= FEW_WORDS else ""
+            raise ValueError(message + known) from None
+
+    def _note(self, ids):
+        """Say once why an answer may look strange: cut short, or nothing but EOS."""
+        end = self.model.config.eos_id
+        if self._noted or (ids[-1] == end and len(ids) > 1):
+            return
+        self._noted = True
+        if ids[-1] != end:
+            note(f"rtfast generate: note: stopped after {self.limit} words without EOS (--max-new-tokens)")
+        elif not self.as_ids:
+            note("rtfast generate: note: the answer is empty, the first word was EOS")
+
+
+def lines_of_stdin():
+    """The lines of stdin, one by one."""
+    if sys.stdin is None:
+        raise UserError("no text, and no stdin to read it from")
+    if sys.stdin.isatty():
+        note("rtfast generate: reading lines; Ctrl-D ends")
+    with blaming_the_user("stdin"):
+        while line := sys.stdin.readline(MAX_LINE):
+            if len(line) == MAX_LINE:
+                raise UserError(f"stdin: a line has more than {MAX_LINE - 1} characters")
+            yield line

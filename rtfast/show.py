@@ -1,0 +1,153 @@
+"""Matrices on a terminal: named, shaped, aligned, with a label on every row. Plain ASCII, 80 columns."""
+
+import math
+import os
+import sys
+import textwrap
+
+import numpy as np
+
+WIDTH = 80
+INDENT = "    "
+GAP = "   "
+
+
+def number(value, decimals, precision):
+    """One number as text: `decimals` places, or scientific where these would hide it or run away."""
+    if not math.isfinite(value):
+        return "NaN" if value != value else "inf" if value > 0 else "-inf"
+    if value and (abs(value) < 0.5 * 10.0 ** -precision or abs(value) >= 1e7):
+        return f"{value:.2e}"
+    text = f"{value:.{decimals}f}"
+    return text.replace("-", "") if float(text) == 0 else text
+
+
+def decimals_needed(values, precision):
+    """The fewest decimals, `precision` at most, that lose no digit of what `precision` would show."""
+    needed = 0
+    for value in values:
+        if math.isfinite(value) and abs(value) < 1e7:
+            fraction = f"{value:.{precision}f}".partition(".")[2].rstrip("0")
+            needed = max(needed, len(fraction))
+    return needed
+
+
+def matrix(name, array, rows=(), columns=(), precision=4, hidden=None):
+    """The lines of a matrix: its name and shape, then its rows, column by column to the right.
+
+    array: (m, n) or (n,). rows, columns: labels. hidden: booleans, True where only a dash is to be seen.
+    What is wider than a page is cut into several groups of columns.
+    """
+    array = np.asarray(array)
+    table = np.atleast_2d(array)
+    values = [[float(value) for value in row] for row in table]
+    decimals = decimals_needed([value for row in values for value in row], precision)
+    cells = [[number(value, decimals, precision) for value in row] for row in values]
+    if hidden is not None:
+        cells = [["-" if dash else cell for cell, dash in zip(row, dashes, strict=True)]
+                 for row, dashes in zip(cells, hidden, strict=True)]
+    shape = ", ".join(map(str, array.shape)) + ("," if array.ndim == 1 else "")
+    return [f"{name} ({shape})", *table_lines(cells, rows, columns)]
+
+
+def table_lines(cells, rows=(), columns=(), width=WIDTH - len(INDENT)):
+    """Cells of text as lines, right-aligned under `columns`, behind `rows`; cut into groups that fit `width`."""
+    if columns:
+        cells, rows = [list(columns), *cells], ["", *rows] if rows else ()
+    label = max(map(len, rows), default=0)
+    start = label + 2 if label else 0
+    widths = [max(len(row[j]) for row in cells) for j in range(len(cells[0]))]
+    lines = []
+    for first, last in _groups(widths, width - start):
+        for i, row in enumerate(cells):
+            head = f"{rows[i]:{label}}  " if label else ""
+            line = "  ".join(f"{row[j]:>{widths[j]}}" for j in range(first, last))
+            lines.append((head + line).rstrip())
+    return lines
+
+
+def _groups(widths, room):
+    """(first, last) columns of each group that fits `room`; one column at least."""
+    groups, first, used = [], 0, 0
+    for j, width in enumerate(widths):
+        if j > first and used + width > room:
+            groups.append((first, j))
+            first, used = j, 0
+        used += width + 2
+    return [*groups, (first, len(widths))]
+
+
+def beside(blocks, width=WIDTH - len(INDENT)):
+    """Blocks of lines next to each other, as many as fit, the rest below."""
+    lines, shelf, used = [], [], 0
+    for block in blocks:
+        size = max(map(len, block))
+        if shelf and used + size > width:
+            lines += [*_side_by_side(shelf), ""]
+            shelf, used = [], 0
+        shelf.append(block)
+        used += size + len(GAP)
+    return lines + _side_by_side(shelf)
+
+
+def _side_by_side(blocks):
+    widths = [max(map(len, block)) for block in blocks]
+    height = max(map(len, blocks))
+    padded = [block + [""] * (height - len(block)) for block in blocks]
+    return [GAP.join(f"{line:{width}}" for line, width in zip(parts, widths, strict=True)).rstrip()
+            for parts in zip(*padded, strict=True)]
+
+
+def bar(share, width=30):
+    """A bar of `share` (0 to 1) of the width; a sliver for the little that is not nothing."""
+    if not 0 <= share <= 1:  # NaN too
+        return ""
+    return "#" * round(share * width) or ("." if share else "")
+
+
+def bold(text):
+    """`text` in bold, on a terminal whose user has not asked for plain text."""
+    if not _styled():
+        return text
+    return f"\x1b[1m{text}\x1b[0m"
+
+
+def _styled():
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb" or os.name == "nt":
+        return False
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+class Page:
+    """Where an explanation is printed: titles, sentences, formulas, matrices."""
+
+    def __init__(self, precision=4):
+        self.precision = precision
+
+    def title(self, text):
+        """A step's heading."""
+        print()
+        print(bold(text))
+
+    def say(self, *sentences):
+        """Sentences as a paragraph."""
+        for line in textwrap.wrap(" ".join(sentences), WIDTH - 4, break_on_hyphens=False):
+            print(INDENT + line)
+
+    def formula(self, formula, call=""):
+        """A formula, and the call that computes it: behind it, or below where there is no room."""
+        start = max(36, len(formula) + 4)
+        line = f"{formula:{start}}{call}".rstrip()
+        lines = [line] if len(line) <= WIDTH - len(INDENT) else [formula, " " * 8 + call]
+        print()
+        self.lines(lines)
+        print()
+
+    def lines(self, lines):
+        """Lines as they are."""
+        for line in lines:
+            print((INDENT + line).rstrip())
+
+    def matrices(self, *blocks):
+        """Matrices, (name, array) or (name, array, rows) or (..., rows, columns), side by side."""
+        self.lines(beside([matrix(*block, precision=self.precision) for block in blocks]))

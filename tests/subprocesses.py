@@ -1,0 +1,23 @@
+"""Fresh interpreters, for what happens at import."""
+
+import os
+import subprocess
+import sys
+
+TESTS = os.path.dirname(os.path.abspath(__file__))
+
+
+def python(code, *arguments, **environment):
+    """Run `code` in a fresh interpreter that finds rtfast and the tests; the finished process, with its texts."""
+    paths = os.pathsep.join([path for path in sys.path if path] + [TESTS])
+    environment = {**os.environ, "PYTHONPATH": paths, **environment}
+    return subprocess.run([sys.executable, *arguments, "-c", code], env=environment, capture_output=True, text=True,
+                          timeout=120, check=False)
+
+
+def printed(code, *arguments, **environment):
+    """The words that `code` printed; every warning but that of the pure-Python fallback is an error."""
+    quiet = ("-W", "error", "-W", "ignore:rtfast runs on its pure-Python fallback:RuntimeWarning")
+    done = python(code, *quiet, *arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()

@@ -1,0 +1,234 @@
+"""Memory: a decode step of the compiled executor allocates nothing, nothing leaks, workspaces are used again."""
+
+import ctypes
+import gc
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+import weakref
+
+import pytest
+from models import ragged_ids, random_ids, random_values, small_config
+from subprocesses import printed
+
+import rtfast
+from rtfast import backends
+from rtfast import model as model_module
+from rtfast.model import DECODER_WITH_CHOICE, ENCODER_WITH_MEMORY
+from rtfast.workspace import Workspace
+
+COMPILED = [name for name in backends.available() if name != "python"]
+compiled = pytest.mark.parametrize("name", COMPILED)
+
+#: Counts what all threads of the process ask the C library for, while `counting` is set.
+COUNTER = r"""
+#include <errno.h>
+#include <stddef.h>
+void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+void *__libc_memalign(size_t, size_t);
+int counting;
+long counted;
+static void note(void) { if (counting) __atomic_add_fetch(&counted, 1, __ATOMIC_SEQ_CST); }
+void *malloc(size_t n) { note(); return __libc_malloc(n); }
+void *calloc(size_t n, size_t m) { note(); return __libc_calloc(n, m); }
+void *realloc(void *p, size_t n) { note(); return __libc_realloc(p, n); }
+void *memalign(size_t a, size_t n) { note(); return __libc_memalign(a, n); }
+void *aligned_alloc(size_t a, size_t n) { note(); return __libc_memalign(a, n); }
+int posix_memalign(void **p, size_t a, size_t n) {
+    note();
+    return (*p = __libc_memalign(a, n)) ? 0 : ENOMEM;
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def counter(tmp_path_factory):
+    """Path of a library that counts allocations when it is loaded before all others."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not sys.platform.startswith("linux") or compiler is None or not hasattr(ctypes.CDLL(None), "__libc_memalign"):
+        pytest.skip("counting allocations needs a C compiler and glibc")
+    folder = tmp_path_factory.mktemp("counter")
+    (folder / "counter.c").write_text(COUNTER)
+    library = folder / "counter.so"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-fno-builtin", "-o", library, folder / "counter.c"],
+                   check=True)
+    return str(library)
+
+
+#: Prints the allocations of 300 steps of 8 sentences: the run alone, and one that is known to allocate.
+STEPS = """if True:
+    import ctypes
+    import models, rtfast
+    from rtfast.model import DECODER_WITH_CHOICE, ENCODER_WITH_MEMORY
+    config = models.{kind}_config(max_length=320, dtype={dtype!r})
+    model = rtfast.Transformer(config, models.random_values(config))
+    library = ctypes.CDLL({library!r})
+    counting, counted = (ctypes.c_int.in_dll(library, "counting"), ctypes.c_long.in_dll(library, "counted"))
+    sources = models.ragged_ids(config, [40] * 8)
+    with model._borrow(sources, [()] * 8, steps=320) as workspace:
+        workspace.encode(ENCODER_WITH_MEMORY, sources)
+        workspace.begin_steps(8)
+        run = workspace._executor.run
+        for position in range(320):
+            run_it = position >= 20  # the team has started by then
+            workspace.step(DECODER_WITH_CHOICE, [3] * 8, position)
+            if run_it:
+                counting.value = 1
+                run(DECODER_WITH_CHOICE, 8, 0, 8, 8, 1, position + 1, 40)
+                counting.value = 0
+        print(counted.value)
+        counting.value = 1
+        bytearray(100000)
+        counting.value = 0
+        print(counted.value)"""
+
+
+@compiled
+@pytest.mark.parametrize("kind, dtype", [("small", "float32"), ("large", "float32"), ("large", "float64")])
+def test_a_decode_step_allocates_nothing(counter, name, kind, dtype):
+    words = printed(STEPS.format(kind=kind, dtype=dtype, library=counter), LD_PRELOAD=counter, RTFAST_BACKEND=name,
+                    RTFAST_NUM_THREADS="2")
+    during, after = map(int, words)
+    assert during == 0
+    assert after > 0  # the counter does count
+
+
+@compiled
+def test_python_allocates_nothing_that_stays(name):
+    """200 steps with all that Python does around them."""
+    config = small_config(max_length=300)
+    with backends.using(name):
+        model = rtfast.Transformer(config, random_values(config))
+    sources = ragged_ids(config, [40] * 8)
+    with model._borrow(sources, [()] * 8, steps=300) as workspace:
+        workspace.encode(ENCODER_WITH_MEMORY, sources)
+        workspace.begin_steps(8)
+
+        def step(position):
+            workspace.step(DECODER_WITH_CHOICE, [3] * 8, position)
+            workspace.result(DECODER_WITH_CHOICE, "next_id")
+            workspace.number(DECODER_WITH_CHOICE, "logits", 0, 3)
+
+        for position in range(50):
+            step(position)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            step(50)
+            before = tracemalloc.get_traced_memory()[0]
+            for position in range(51, 251):
+                step(position)
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+    assert grown < 2000, f"{grown} bytes more after 200 steps"
+
+
+#: Prints by how many KB the process grew while `work` ran `count` times, after it ran as often for warming up.
+GROWTH = """if True:
+    import gc, os
+    import numpy as np
+    import models, rtfast
+    rtfast.set_num_threads(2)
+    config = models.{kind}_config(pad_id=0)
+    weights = models.random_values(config)
+    model = rtfast.Transformer(config, weights)
+    random = np.random.default_rng(0)
+    def ids(longest=30):
+        return models.random_ids(config, random.integers(1, longest), random.integers(1 << 30))
+    {work}
+    def resident():
+        gc.collect()
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+    for _ in range({count}):
+        work()
+    before = resident()
+    for _ in range({count}):
+        work()
+    print(resident() - before)"""
+
+WORK = {
+    "generate": ("large", 100, "def work(): model.generate(ids(), 5)"),
+    "every length": ("large", 100, "def work(): model.encode(ids(100)), model.logits(ids(100), ids(100))"),
+    "batches": ("large", 30, "def work(): model.generate([ids() for _ in range(random.integers(1, 9))], 5)"),
+    "traces": ("large", 30, "def work(): model.trace(ids(), ids())"),
+    "models": ("large", 15, "def work(): rtfast.Transformer(config, weights).generate(ids(), 2)"),
+    "errors": ("small", 1000, """
+    def work():
+        for bad in ([99], [], [0], [3.5], [3] * 41, [[3], [99]]):
+            try: model.encode(bad)
+            except (TypeError, ValueError): pass
+            try: model.logits([3], bad)
+            except (TypeError, ValueError): pass"""),
+}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc/self/statm")
+@compiled
+@pytest.mark.parametrize("kind, count, work", WORK.values(), ids=WORK.keys())
+def test_memory_does_not_grow(name, kind, count, work):
+    """A model of large_config takes 3 MB, a workspace of it for 30 words 1 MB."""
+    grown = int(printed(GROWTH.format(kind=kind, count=count, work=work), RTFAST_BACKEND=name,
+                        MALLOC_ARENA_MAX="1")[0])
+    assert grown < 2000, f"{grown} KB more after {count} times"
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """A list that grows by one, a weak reference, for each workspace that a model makes."""
+    workspaces = []
+
+    class Counted(Workspace):
+        def __init__(self, *arguments, **options):
+            workspaces.append(weakref.ref(self))
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(model_module, "Workspace", Counted)
+    return workspaces
+
+
+def test_a_workspace_is_used_again(backend, made):
+    config = small_config()
+    model = rtfast.Transformer(config, random_values(config))
+    for length in (30, 1, 20, 29):
+        source, target = random_ids(config, length), random_ids(config, 5)
+        model.generate(source, 20)
+        model.generate(source, 3)
+        model.encode(source)
+        assert len(made) == 1
+    for length in (30, 1, 20, 29):
+        model.logits(random_ids(config, length), target)  # several words at a time: more room
+    assert len(made) == 2
+    model.encode(random_ids(config, 31))
+    assert len(made) == 3
+
+
+def test_few_idle_workspaces_are_kept(backend, made):
+    """However many lengths come along."""
+    config = small_config()
+    model = rtfast.Transformer(config, random_values(config))
+    for length in range(1, 41):
+        model.encode(random_ids(config, length))
+    gc.collect()
+    assert len(made) == 40
+    assert 1 <= sum(one() is not None for one in made) <= 4
+    del model
+    gc.collect()
+    assert all(one() is None for one in made)
+
+
+def test_a_workspace_that_failed_is_not_used_again(backend, made, monkeypatch):
+    """Nothing half done is left in one that is."""
+    config = small_config()
+    model = rtfast.Transformer(config, random_values(config))
+    expected = model.generate([3, 4, 5], 5)
+    with monkeypatch.context() as broken:
+        broken.setattr(Workspace, "step", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            model.generate([3, 4, 5], 5)
+    assert model.generate([3, 4, 5], 5) == expected
+    assert len(made) == 2

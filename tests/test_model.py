@@ -1,0 +1,381 @@
+"""Whole models against the plain transformer: every choice of the config, every form of input, every error."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from cases import assert_same_bits
+from models import (
+    SMALL,
+    assert_close,
+    assert_greedy,
+    ragged_ids,
+    random_ids,
+    random_model,
+    random_values,
+    small_config,
+)
+from plain_transformer import PlainTransformer
+
+import rtfast
+
+both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+#: One departure from SMALL each, then a few together.
+CHOICES = {
+    "as the paper": {},
+    "one head": {"n_heads": 1},
+    "narrow heads": {"d_key": 2, "d_value": 1},
+    "heads wider than a panel": {"d_key": 70, "d_value": 65},
+    "odd width": {"d_model": 7, "n_heads": 3, "d_key": 3, "d_value": 5, "d_ff": 9},
+    "width one": {"d_model": 1, "n_heads": 1, "d_ff": 1, "attention_bias": True},
+    "width beyond a panel": {"d_model": 67, "n_heads": 1, "d_ff": 131, "vocab_size": 70},
+    "a sum of two chunks": {"d_model": 260, "n_heads": 2, "d_ff": 517},
+    "attention biases": {"attention_bias": True},
+    "no biases": {"feed_forward_bias": False, "output_bias": False},
+    "tied": {"tie_embeddings": True},
+    "tied, no output bias": {"tie_embeddings": True, "output_bias": False},
+    "no activation": {"activation": None},
+    "gelu": {"activation": "gelu"},
+    "gelu_tanh": {"activation": "gelu_tanh"},
+    "silu": {"activation": "silu"},
+    "no residual": {"residual": False},
+    "no norm": {"norm": False},
+    "neither": {"residual": False, "norm": False},
+    "large eps": {"layer_norm_eps": 0.1},
+    "article's norm": {"article_layer_norm": True, "layer_norm_eps": 0.1},
+    "article's positions": {"article_positional_encoding": True},
+    "article's softmax": {"article_softmax": True},
+    "embedding scale": {"embedding_scale": math.sqrt(12)},
+    "attention scale": {"attention_scale": 1 / 30},
+    "no encoder layers": {"n_encoder_layers": 0},
+    "no decoder layers": {"n_decoder_layers": 0},
+    "no layers": {"n_encoder_layers": 0, "n_decoder_layers": 0},
+    "uneven layers": {"n_encoder_layers": 1, "n_decoder_layers": 3},
+    "Marian's": {"tie_embeddings": True, "attention_bias": True, "activation": "silu",
+                 "embedding_scale": math.sqrt(12)},
+    "nearly the article's": {
+        "d_model": 4, "n_heads": 2, "d_key": 3, "d_value": 3, "d_ff": 8, "vocab_size": 10,
+        "article_layer_norm": True, "article_positional_encoding": True, "article_softmax": True},
+}
+every_choice = pytest.mark.parametrize("fields", CHOICES.values(), ids=CHOICES.keys())
+
+
+@both_dtypes
+@every_choice
+def test_every_choice_of_the_config(backend, fields, dtype):
+    config = small_config(**fields, dtype=dtype)
+    model, plain = random_model(config)
+    source, target = random_ids(config, 9), [config.sos_id, *random_ids(config, 5, seed=1)]
+    assert_close(model.encode(source), plain.encode(source), dtype, "encode")
+    assert_close(model.logits(source, target), plain.logits(source, target), dtype, "logits")
+    generated = model.generate(source, max_new_tokens=8)
+    assert_greedy(plain, source, generated, 8)
+    if dtype == "float64":
+        assert generated == plain.generate(source, 8)
+
+
+def test_every_field_of_the_config_makes_a_difference():
+    """Else the test above would pass with a field that both sides forgot."""
+    base = small_config(attention_bias=True, dtype="float64")
+    weights = random_values(base)
+    source, target = random_ids(base, 9), [1, 4, 5]
+
+    def run(**fields):
+        config = dataclasses.replace(base, **fields)
+        names = rtfast.weights.weight_shapes(config)
+        return PlainTransformer(config, {name: weights[name] for name in names}).logits(source, target)
+
+    expected = run()
+    for fields in (
+            {"attention_bias": False}, {"feed_forward_bias": False}, {"output_bias": False}, {"residual": False},
+            {"norm": False}, {"layer_norm_eps": 0.1}, {"article_layer_norm": True, "layer_norm_eps": 0.1},
+            {"article_positional_encoding": True}, {"tie_embeddings": True}, {"embedding_scale": 2.0},
+            {"attention_scale": 1 / 30}, {"activation": None}, {"activation": "gelu"}, {"activation": "silu"},
+            {"n_encoder_layers": 1}, {"n_decoder_layers": 1}):
+        assert np.abs(run(**fields) - expected).max() > 1e-3, fields
+    assert np.abs(run(activation="gelu_tanh") - run(activation="gelu")).max() > 1e-6
+
+
+@both_dtypes
+@pytest.mark.parametrize("length", [1, 2, 13, 65, 257, 600])
+def test_lengths(backend, length, dtype):
+    """One key, and more than the 256 that are summed at a time."""
+    config = small_config(max_length=600, n_encoder_layers=1, n_decoder_layers=1, dtype=dtype)
+    model, plain = random_model(config)
+    source, target = random_ids(config, length), random_ids(config, length, seed=1)
+    states = plain.encode(source)
+    assert_close(model.encode(source), states, dtype, "encode")
+    assert_close(model.logits(source, target), plain.decode(states, target), dtype, "logits")
+
+
+@pytest.mark.parametrize("source_length, target_length", [(1, 70), (70, 1), (3, 258), (258, 3)])
+def test_source_and_target_of_different_lengths(backend, source_length, target_length):
+    config = small_config(max_length=260, n_encoder_layers=1, n_decoder_layers=1, dtype="float64")
+    model, plain = random_model(config)
+    source, target = random_ids(config, source_length), random_ids(config, target_length, seed=1)
+    assert_close(model.logits(source, target), plain.logits(source, target), "float64")
+
+
+# Forms of input
+
+@pytest.fixture
+def padded(backend):
+    """A model with a pad_id, and the plain transformer of the same values."""
+    return random_model(small_config(pad_id=0, dtype="float64"))
+
+
+def test_a_batch(padded):
+    model, plain = padded
+    sources, targets = random_ids(model.config, (5, 6)), random_ids(model.config, (5, 4), seed=1)
+    states, logits = model.encode(sources), model.logits(sources, targets)
+    assert states.shape == (5, 6, 12) and logits.shape == (5, 4, 13)
+    for b in range(5):
+        assert_close(states[b], plain.encode(sources[b]), "float64")
+        assert_close(logits[b], plain.logits(sources[b], targets[b]), "float64")
+    assert model.generate(sources, max_new_tokens=5) == [plain.generate(row, 5) for row in sources]
+
+
+def test_a_list_of_sentences_of_several_lengths(padded):
+    model, plain = padded
+    sources, targets = ragged_ids(model.config, (3, 1, 9)), ragged_ids(model.config, (2, 4, 1), seed=7)
+    states, logits = model.encode(sources), model.logits(sources, targets)
+    assert isinstance(states, list) and isinstance(logits, list)
+    for b in range(3):
+        assert_close(states[b], plain.encode(sources[b]), "float64")
+        assert_close(logits[b], plain.logits(sources[b], targets[b]), "float64")
+    assert model.generate(sources, max_new_tokens=5) == [plain.generate(row, 5) for row in sources]
+
+
+def test_padding_is_no_part_of_a_sentence(padded):
+    model, plain = padded
+    sources = np.array([[5, 6, 7, 0, 0], [3, 0, 0, 0, 0], [4, 5, 6, 7, 8], [3, 0, 4, 0, 0]])  # one 0 within
+    targets = np.array([[1, 3, 0], [1, 4, 5], [1, 0, 0], [1, 0, 3]])
+    states, logits = model.encode(sources), model.logits(sources, targets)
+    words = [([5, 6, 7], [1, 3]), ([3], [1, 4, 5]), ([4, 5, 6, 7, 8], [1]), ([3, 0, 4], [1, 0, 3])]
+    for b, (source, target) in enumerate(words):
+        assert_close(states[b, :len(source)], plain.encode(source), "float64")
+        assert_close(logits[b, :len(target)], plain.logits(source, target), "float64")
+        assert not states[b, len(source):].any() and not logits[b, len(target):].any()
+    generated = model.generate(sources, max_new_tokens=5)
+    assert generated == [plain.generate(source, 5) for source, _ in words]
+    assert_same_bits(model.encode([5, 6, 7, 0, 0]), model.encode([5, 6, 7]))
+
+
+def test_without_a_pad_id_every_id_is_a_word(backend):
+    model, plain = random_model(small_config(dtype="float64"))
+    assert_close(model.encode([5, 6, 0, 0]), plain.encode([5, 6, 0, 0]), "float64")
+
+
+@pytest.mark.parametrize("form", [
+    list, tuple, np.array, lambda ids: np.array(ids, np.uint8), lambda ids: np.array(ids, np.int16),
+    lambda ids: np.repeat(ids, 2)[::2], lambda ids: [np.int64(i) for i in ids], lambda ids: np.array([ids])[0]])
+def test_every_kind_of_integers(form):
+    model, _ = random_model(small_config())
+    ids = [3, 4, 12, 5]
+    assert_same_bits(model.encode(form(ids)), model.encode(ids))
+    assert_same_bits(model.encode([form(ids), form(ids)]), np.stack([model.encode(ids)] * 2))
+    assert model.generate(form(ids), max_new_tokens=3) == model.generate(ids, max_new_tokens=3)
+
+
+def test_inputs_are_left_alone():
+    model, _ = random_model(small_config(pad_id=0))
+    ids = np.array([[3, 4, 0], [5, 6, 7]])
+    before = ids.copy()
+    ids.flags.writeable = False
+    model.encode(ids)
+    model.logits(ids, ids)
+    model.generate(ids, max_new_tokens=3)
+    model.trace(ids[1:], ids[1:])
+    assert np.array_equal(ids, before)
+
+
+def test_results_belong_to_the_caller(backend):
+    """A later run must not change them, nor they a later run."""
+    model, _ = random_model(small_config())
+    states = model.encode([3, 4, 5])
+    logits = model.logits([3, 4, 5], [1, 6])
+    kept = states.copy(), logits.copy()
+    model.encode([6, 7, 8])
+    model.logits([6, 7, 8], [1, 9])
+    assert_same_bits(states, kept[0])
+    assert_same_bits(logits, kept[1])
+    states[...] = np.nan
+    assert_same_bits(model.encode([3, 4, 5]), kept[0])
+
+
+def test_text(backend):
+    config = small_config(vocab_size=10, sos_id=6, eos_id=5, dtype="float64")
+    weights = random_values(config)
+    model = rtfast.Transformer(config, weights, rtfast.WordTokenizer(rtfast.article.VOCABULARY))
+    assert_same_bits(model.encode("hello world"), model.encode([0, 2]))
+    for one, other in zip(model.encode(["hello world", "how"]), model.encode([[0, 2], [3]]), strict=True):
+        assert_same_bits(one, other)
+    assert_same_bits(model.logits("hello world", "hola mundo"), model.logits([0, 2], [6, 8, 1]))
+    assert_same_bits(model.logits("hello world", ""), model.logits([0, 2], [6]))
+    assert model.generate(["hello", "a c"], 4) == model.generate([[0], [7, 9]], 4)
+
+
+def test_repr_names_the_sizes(backend):
+    model, _ = random_model(small_config())
+    assert "d_model=12" in repr(model) and f"backend={backend}" in repr(model) and model.backend == backend
+
+
+# Weights
+
+def test_weights_are_read_only_and_as_given():
+    given = random_values(small_config())
+    model = rtfast.Transformer(small_config(), given)
+    assert list(model.weights) == list(given)
+    for name, array in model.weights.items():
+        assert_same_bits(array, given[name])
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    expected = model.encode([3, 4])
+    for array in given.values():
+        array[...] = np.nan  # the model has copies
+    assert_same_bits(model.encode([3, 4]), expected)
+
+
+def test_one_matrix_per_head(backend):
+    config = small_config(d_key=5, d_value=2)
+    weights = random_values(config)
+    by_head = dict(weights)
+    for name, array in weights.items():
+        if name.endswith(("query.weight", "key.weight", "value.weight")):
+            width = array.shape[1] // 3
+            by_head[name] = [array[:, h * width:(h + 1) * width] for h in range(3)]
+    expected = rtfast.Transformer(config, weights).logits([3, 4, 5], [1, 6])
+    assert_same_bits(rtfast.Transformer(config, by_head).logits([3, 4, 5], [1, 6]), expected)
+
+
+def test_weights_left_out(backend):
+    config = small_config(attention_bias=True)
+    weights = random_values(config)
+    plain = {name: np.full_like(array, {"gamma": 1}.get(name.split(".")[-1], 0))
+             if name.endswith((".gamma", ".beta", ".bias")) else array for name, array in weights.items()}
+    few = {name: array for name, array in weights.items() if name.endswith(".weight")}
+    assert_same_bits(rtfast.Transformer(config, few).logits([3, 4], [1, 5]),
+                     rtfast.Transformer(config, plain).logits([3, 4], [1, 5]))
+
+
+def test_wrong_weights_are_all_named_at_once():
+    weights = random_values(small_config())
+    del weights["output.weight"]
+    weights["encoder.layers.0.feed_forward.hidden.weight"] = np.zeros((12, 21))
+    weights["spare"] = np.zeros(3)
+    with pytest.raises(ValueError, match=r"1 missing: output\.weight \(12, 13\)") as error:
+        rtfast.Transformer(small_config(), weights)
+    assert "1 unexpected: 'spare'" in str(error.value)
+    assert "hidden.weight is (12, 21), must be (12, 20)" in str(error.value)
+    with pytest.raises(TypeError, match="weights must be a mapping"):
+        rtfast.Transformer(small_config(), list(weights.values()))
+
+
+def test_a_tokenizer_of_another_vocabulary():
+    config = small_config(vocab_size=9, sos_id=None, eos_id=None)
+    with pytest.raises(ValueError, match="tokenizer.*10 words.*vocab_size.*9"):
+        rtfast.Transformer(config, random_values(config), rtfast.WordTokenizer(rtfast.article.VOCABULARY))
+
+
+# Errors: the message names the argument and what was wrong
+
+@pytest.fixture(scope="module")
+def model():
+    return rtfast.Transformer(small_config(pad_id=0), random_values(small_config()))
+
+
+BAD_IDS = {
+    "a negative id": ([3, -1], ValueError, r"{name}\[1\] is -1, outside the vocabulary of 13 words"),
+    "an id too large": ([3, 4, 13], ValueError, r"{name}\[2\] is 13, outside the vocabulary of 13 words"),
+    "an id too large in a batch": ([[3, 4], [13, 4]], ValueError, r"{name}\[1\]\[0\] is 13, outside"),
+    "2**64 - 1": (np.array([2**64 - 1], np.uint64), ValueError, r"{name}\[0\] is .*outside the vocabulary"),
+    "2**70": ([2**70], (TypeError, ValueError), "{name}"),
+    "floats": ([3.0, 4.0], TypeError, "{name} must hold integer ids, got float64"),
+    "bools": ([True, False], TypeError, "{name} must hold integer ids, got bool"),
+    "bytes": ([b"a"], TypeError, "{name} must hold integer ids"),
+    "None": (None, (TypeError, ValueError), "{name}"),
+    "a number": (3, ValueError, r"{name} must be ids \(length,\) or \(batch, length\), got shape \(\)"),
+    "three axes": (np.zeros((1, 2, 3), int), ValueError, r"{name} must be ids .* got shape \(1, 2, 3\)"),
+    "three axes of lists": ([[[3]]], ValueError, r"{name}\[0\] must be a row of ids, got shape \(1, 1\)"),
+    "nothing": ([], ValueError, "{name} has no tokens"),
+    "no sentence": (np.zeros((0, 3), int), ValueError, "{name} holds no sentence"),
+    "an empty sentence": ([[3], []], ValueError, r"{name}\[1\] has no tokens"),
+    "padding only": ([[3, 4], [0, 0]], ValueError, r"{name}\[1\] has no tokens"),
+    "too long": ([3] * 41, ValueError, "{name} has 41 tokens, more than the model's max_length of 40"),
+    "too long in a batch": ([[3], [3] * 41], ValueError, r"{name}\[1\] has 41 tokens, more"),
+    "text without a tokenizer": ("hello", ValueError, "{name} is text, but this model has no tokenizer"),
+    "texts without a tokenizer": (["hello"], ValueError, "{name} is text, but this model has no tokenizer"),
+    "a sentence and a number": ([[3], 4], (TypeError, ValueError), "{name}"),
+    "a number and a sentence": ([3, [4]], (TypeError, ValueError), "{name}"),
+    "a dict": ({3: 4}, (TypeError, ValueError), "{name}"),
+}
+
+
+@pytest.mark.parametrize("given, kind, message", BAD_IDS.values(), ids=BAD_IDS.keys())
+def test_bad_ids(model, given, kind, message):
+    for name, call in (("ids", model.encode), ("src", model.generate), ("src", model.trace),
+                       ("src_ids", lambda ids: model.logits(ids, [1])),
+                       ("tgt_ids", lambda ids: model.logits([3], ids)),
+                       ("tgt", lambda ids: model.trace([3], ids))):
+        if name == "tgt" and given is None:
+            continue  # no target: the trace generates one
+        with pytest.raises(kind, match=message.format(name=name)):
+            call(given)
+
+
+def test_as_many_targets_as_sources(model):
+    for source, target in (([[3], [4]], [[1]]), ([3], [[1]]), ([[3]], [1]), ([[3]], [[1], [1]])):
+        with pytest.raises(ValueError, match="as many targets as sources"):
+            model.logits(source, target)
+        with pytest.raises(ValueError, match="as many targets as sources"):
+            model.trace(source, target)
+
+
+@pytest.mark.parametrize("limit, kind", [
+    (0, ValueError), (-1, ValueError), (41, ValueError), (10**30, ValueError), (3.0, TypeError), ("3", TypeError),
+    (True, TypeError), ([3], TypeError)])
+def test_bad_max_new_tokens(model, limit, kind):
+    with pytest.raises(kind, match="max_new_tokens must be"):
+        model.generate([3], max_new_tokens=limit)
+    with pytest.raises(kind, match="max_new_tokens must be"):
+        model.trace([3], max_new_tokens=limit)
+
+
+def test_generating_needs_a_sos_id():
+    config = small_config(sos_id=None)
+    model, _ = random_model(config)
+    for call in (model.generate, model.trace):
+        with pytest.raises(ValueError, match="the config has no sos_id to start from"):
+            call([3, 4])
+    model.logits([3, 4], [1])  # the caller's own start
+
+
+def test_translating_needs_a_tokenizer(model):
+    with pytest.raises(ValueError, match="translate: this model has no tokenizer"):
+        model.translate("hello")
+
+
+def test_unknown_words_are_named():
+    config = small_config(vocab_size=10, sos_id=6, eos_id=5)
+    model = rtfast.Transformer(config, random_values(config), rtfast.WordTokenizer(rtfast.article.VOCABULARY))
+    with pytest.raises(ValueError, match="'goodbye' is not in the vocabulary"):
+        model.encode("hello goodbye")
+    with pytest.raises(TypeError, match="ids must be all text or all ids, got int"):
+        model.encode(["hello", 3])
+    with pytest.raises(ValueError, match="ids has no tokens"):
+        model.encode("  ")
+
+
+def test_an_error_leaves_the_model_usable(model):
+    expected = model.logits([3, 4], [1, 5])
+    for bad in ([99], [], [3.5]):
+        with pytest.raises((TypeError, ValueError)):
+            model.logits([3, 4], bad)
+        assert_same_bits(model.logits([3, 4], [1, 5]), expected)
+
+
+def test_the_longest_sentence_that_fits(model):
+    assert model.encode([3] * SMALL["max_length"]).shape == (40, 12)
+    assert model.logits([3], [4] * 40).shape == (40, 13)
