@@ -23,8 +23,12 @@ cdef class BoundProgram:
     cdef SizeFunction* size
     cdef int* dimension
     cdef int* role                   # of the cache of a store or an attention, else -1
+    cdef int* is_attention
     cdef int64_t* claimed
     cdef Py_ssize_t n_ops
+    cdef Sizes sizes                 # of the last run, which the ops are set to
+    cdef int64_t estimate            # nanoseconds of such a run on one thread
+    cdef int threads                 # that its tasks are split for; 0 before the first run
     cdef dict places                 # buffer -> (offset in the arena, dimension, width, integer)
     cdef dict extras                 # (op name, extra) -> NumPy array
     cdef object program
@@ -36,6 +40,7 @@ cdef class BoundProgram:
         self.size = <SizeFunction*> allocate_zeroed(self.n_ops * sizeof(SizeFunction))
         self.dimension = <int*> allocate_zeroed(self.n_ops * sizeof(int))
         self.role = <int*> allocate_zeroed(self.n_ops * sizeof(int))
+        self.is_attention = <int*> allocate_zeroed(self.n_ops * sizeof(int))
         self.claimed = <int64_t*> allocate_zeroed(self.n_ops * sizeof(int64_t))
         self.places, self.extras = {}, {}
 
@@ -44,6 +49,7 @@ cdef class BoundProgram:
         free(self.size)
         free(self.dimension)
         free(self.role)
+        free(self.is_attention)
         free(self.claimed)
 
 
@@ -112,6 +118,7 @@ cdef class Executor:
         cdef Py_ssize_t i
         for i, op in enumerate(bound.program.ops):
             bound.role[i] = -1 if op.cache is None else ROLES[op.cache.role]
+            bound.is_attention[i] = op.kind == "attention"
             of = op.inputs[0].buffer if op.output is None else op.output
             bound.dimension[i] = DIMENSIONS[of.dimension]
             if trace:
@@ -248,50 +255,48 @@ cdef class Executor:
         """Run program `which` over the rows that the index arrays describe."""
         cdef BoundProgram bound = self.programs[which]
         cdef Run run
-        cdef int64_t estimate
-        cdef int members
-        self.sizes.sequences, self.sizes.longest = sequences, longest
-        self.sizes.rows[0], self.sizes.rows[1], self.sizes.rows[2] = source_rows, target_rows, output_rows
-        self.sizes.most_keys[0], self.sizes.most_keys[1] = longest, target_keys
-        self.sizes.most_keys[2] = memory_keys
-        estimate = self.size_ops(bound, num_threads)
-        members = members_for(estimate)
-        self.ensure_scratch(bound, members)
+        self.sizes = Sizes(sequences, [source_rows, target_rows, output_rows], longest,
+                           [longest, target_keys, memory_keys])
+        if bound.threads != num_threads or memcmp(&self.sizes, &bound.sizes, sizeof(Sizes)) != 0:
+            self.size_ops(bound)
         memset(bound.claimed, 0, bound.n_ops * sizeof(int64_t))
         run = Run(bound.ops, bound.n_ops, self.scratch, self.scratch_bytes, bound.claimed, 0, 0)
-        if estimate < SERIAL_NANOSECONDS:
+        if bound.estimate < SERIAL_NANOSECONDS:
             walk_ops(&run, 0, 1)
         else:
             with nogil:
-                run_on_team(&run, members)
+                run_on_team(&run, bound.threads)
 
-    cdef int64_t size_ops(self, BoundProgram bound, int threads) noexcept:
-        """Rows, tasks and estimates of every op for this run; the estimate of the whole."""
+    cdef int size_ops(self, BoundProgram bound) except -1:
+        """Set rows, tasks and estimates of every op for this run, and see to the scratch memory."""
         cdef Py_ssize_t i
-        cdef int64_t total = 0
+        cdef size_t scratch_bytes = 0
         cdef Op* op
+        cdef bint step = self.sizes.longest == bound.sizes.longest and self.sizes.sequences == bound.sizes.sequences
+        bound.estimate = 0
         for i in range(bound.n_ops):
             op = &bound.ops[i]
-            if bound.size[i] == self.attention_size():
+            if bound.is_attention[i]:
                 op.arguments.attention.n_sequences = self.sizes.sequences
                 op.arguments.attention.longest = self.sizes.longest
                 op.arguments.attention.most_keys = self.sizes.most_keys[bound.role[i]]
             elif bound.role[i] >= 0:
                 op.arguments.store.n_sequences = self.sizes.sequences
-            bound.size[i](op, self.sizes.rows[bound.dimension[i]], threads, NULL)
-            total += op.nanoseconds
-        return total
+            elif step and bound.threads == num_threads and op.rows == self.sizes.rows[bound.dimension[i]]:
+                # only the number of cached keys has grown: nothing changes for this op
+                bound.estimate += op.nanoseconds
+                scratch_bytes = max(scratch_bytes, op.scratch_bytes)
+                continue
+            op.rows = self.sizes.rows[bound.dimension[i]]
+            bound.size[i](op, op.rows, num_threads, NULL)
+            bound.estimate += op.nanoseconds
+            scratch_bytes = max(scratch_bytes, op.scratch_bytes)
+        bound.sizes, bound.threads = self.sizes, num_threads
+        self.ensure_scratch((scratch_bytes + 127) // 64 * 64, num_threads)
+        return 0
 
-    cdef inline SizeFunction attention_size(self) noexcept:
-        return <SizeFunction> (<void*> size_attention[vf] if self.is_float else <void*> size_attention[vd])
-
-    cdef int ensure_scratch(self, BoundProgram bound, size_t members) except -1:
+    cdef int ensure_scratch(self, size_t needed, size_t members) except -1:
         """Scratch memory for each thread: grown when it must be, then kept."""
-        cdef size_t needed = 0
-        cdef Py_ssize_t i
-        for i in range(bound.n_ops):
-            needed = max(needed, bound.ops[i].scratch_bytes)
-        needed = (needed + 127) // 64 * 64
         if needed > self.scratch_bytes or members > self.scratch_members:
             needed = max(needed, self.scratch_bytes)
             members = max(members, self.scratch_members)

@@ -242,12 +242,34 @@ cdef void product(
         start += block
 
 
+cdef void tiny_product(const LinearArguments* linear, vec* edge) noexcept nogil:
+    """Up to three rows, one chunk, one panel: the sizes of the article, where every instruction counts."""
+    cdef Py_ssize_t r, i, j, nr = panel_width(edge), width = lanes(edge)
+    cdef const vec* bias = <const vec*> linear.bias
+    cdef vec x
+    cdef vec zero = constant(0.0, edge)
+    tile_of(linear.rows, 1, <const vec*> linear.x, linear.x_stride, <const vec*> linear.weight, 0,
+            linear.d_in, 0, edge, nr, False, <const vec*> linear.weight)
+    for r in range(linear.rows):
+        for j in range(vectors(linear.d_out, edge)):
+            i = j * width
+            x = load(edge, r * nr + i)
+            if bias != NULL:
+                x = x + load_some(bias, i, linear.d_out - i, zero)
+            if linear.activation != IDENTITY:
+                x = activated(x, linear.activation, edge)
+            store_some(<vec*> linear.out, r * linear.out_stride + i, linear.d_out - i, x)
+
+
 cdef void linear_task(const LinearArguments* linear, Py_ssize_t task, vec* scratch) noexcept nogil:
     """One block of rows times one group of panels."""
-    cdef Py_ssize_t nr = panel_width(scratch)
-    cdef Py_ssize_t row = task // linear.n_column_groups * ROW_BLOCK
-    cdef Py_ssize_t column = task % linear.n_column_groups * linear.panels_per_group * nr
+    cdef Py_ssize_t nr = panel_width(scratch), row, column
     cdef const vec* bias = <const vec*> linear.bias
+    if linear.rows <= 3 and linear.d_in <= CHUNK and linear.d_out <= nr:
+        tiny_product(linear, scratch)
+        return
+    row = task // linear.n_column_groups * ROW_BLOCK
+    column = task % linear.n_column_groups * linear.panels_per_group * nr
     product(at(<const vec*> linear.x, row * linear.x_stride), linear.x_stride, min(ROW_BLOCK, linear.rows - row),
             at(<const vec*> linear.weight, column * linear.d_in), linear.d_in,
             min(linear.panels_per_group * nr, linear.d_out - column),

@@ -114,6 +114,7 @@ cdef union Arguments:
 cdef struct Op:
     TaskFunction task
     Py_ssize_t n_tasks
+    Py_ssize_t rows                  # that a program's op is set to; kernels leave it
     int64_t nanoseconds              # estimate for one thread, to tell whether a team is worth it
     size_t scratch_bytes             # per thread
     Arguments arguments

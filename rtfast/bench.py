@@ -104,17 +104,19 @@ def limited_blas(threads):
     import threadpoolctl
 
     with threadpoolctl.threadpool_limits(threads, user_api="blas"):
-        found = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        pools = threadpoolctl.threadpool_info()
+        found = [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]
         yield found[0] if found else "not to be fixed, threadpoolctl does not know this BLAS"
 
 
 def heading(machine, threads, blas_threads):
     """The lines above the rows."""
     numpy = f"NumPy   {machine['numpy']['version']} with {machine['numpy']['blas']}"
+    uncertain = [] if blas_threads == threads else [f"        threads: {blas_threads}"]
     return [
         f"rtfast  {machine['rtfast']['version']}, {machine['backend']['in_use']} backend, "
         f"{threads} thread{'s' * (threads > 1)}",
-        numpy if blas_threads == threads else f"{numpy}, threads: {blas_threads}",
+        numpy, *uncertain,
         f"CPU     {machine['cpu']['model']}", "",
         f"{'':34}{'time of one call':^20}{'':9}{'GFLOP/s':>13}",
         f"{'':34}{'rtfast':>10}{'NumPy':>10}{'ratio':>9}{'rtfast':>9}{'NumPy':>8}"]
@@ -159,7 +161,8 @@ def measure(name, case, budget, threads):
             samples.append(sample(call, loops))
     ours, peer = map(median, times)
     return {"name": name, "rtfast_seconds": ours, "numpy_seconds": peer, "ratio": peer / ours,
-            "steady": all(map(steady, times)), "samples": len(times[0]), "largest_difference": error, "flops": case.flops,
+            "steady": all(map(steady, times)), "samples": len(times[0]),
+            "largest_difference": error, "flops": case.flops,
             "rtfast_gflops": case.flops and case.flops / ours / 1e9,
             "numpy_gflops": case.flops and case.flops / peer / 1e9}
 
@@ -245,7 +248,8 @@ def softmax_case(rows, width):
 
 
 def layer_norm_case(rows, width):
-    x, gamma, beta, ours = normal(rows, width), normal(width), normal(width + 1)[1:], np.empty((rows, width), "f4")
+    x, gamma, beta = normal(rows, width), normal(width), normal(width + 1)[1:]
+    ours = np.empty((rows, width), "f4")
     return case(lambda: kernels.layer_norm(x, gamma, beta, out=ours),
                 lambda: layer_norm(x, gamma, beta, 1e-5, False), uses_blas=False)
 
@@ -306,7 +310,7 @@ def layer_norm(x, gamma, beta, eps, article_form):
 
 
 class NumpyTransformer:
-    """Encoder and greedy generation as one writes them in NumPy: fused projections, cached keys and values."""
+    """Encoder and greedy generation as one writes them in NumPy: fused projections, cached keys, values."""
 
     def __init__(self, config, weights):
         self.config, self.weights = config, dict(weights)
@@ -331,8 +335,8 @@ class NumpyTransformer:
     def generate(self, ids, limit):
         """The likeliest word again and again, until EOS or `limit` words."""
         config, states, words = self.config, self.encode(ids), []
-        memory = [self.heads(states @ self.weights[f"decoder.layers.{i}.cross_attention.kv"], with_query=False)
-                  for i in range(config.n_decoder_layers)]
+        names = [f"decoder.layers.{i}.cross_attention.kv" for i in range(config.n_decoder_layers)]
+        memory = [self.heads(states @ self.weights[name], with_query=False) for name in names]
         caches = [[np.empty((config.n_heads, limit, width), config.dtype)
                    for width in (config.d_key, config.d_value)] for _ in memory]
         while len(words) < limit and (not words or words[-1] != config.eos_id):
@@ -357,7 +361,7 @@ class NumpyTransformer:
         return x
 
     def heads(self, projected, with_query=True):
-        """Queries, keys and values (heads, rows, width) of their common product; without queries where none are."""
+        """Queries (unless there are none), keys and values (heads, rows, width) of their common product."""
         widths = (self.config.d_key, self.config.d_key, self.config.d_value)
         return self.split(projected, widths if with_query else widths[1:])
 

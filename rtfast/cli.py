@@ -1,7 +1,7 @@
 """The `rtfast` command: finds the command's module, reads its arguments, says errors in one line.
 
-A command is a module with EXAMPLES, `add_arguments(parser)` and `run(arguments)`, which raises `UserError` for
-what the user can put right. It is imported only when it is called for.
+A command is a module with EXAMPLES, `add_arguments(parser)` and `run(arguments)`, which raises `UserError`
+for what the user can put right. It is imported only when it is called for.
 """
 
 import argparse

@@ -33,10 +33,11 @@ def add_arguments(parser):
     parser.add_argument("--seed", type=whole_number(0), default=DEFAULT_SEED, metavar="N",
                         help=f"draws the weights that the article leaves random (default {DEFAULT_SEED})")
     parser.add_argument("--steps", default=f"1-{len(STEPS)}", metavar="LIST",
-                        help=f"which of the {len(STEPS)} steps to show, such as 6 or 5-9 or 1,12-13 (default all)")
+                        help=f"steps to show, of {len(STEPS)}: such as 6 or 5-9 or 1,12-13 (default all)")
     parser.add_argument("--precision", type=whole_number(1, 15), default=4, metavar="N",
                         help="decimals, 1 to 15 (default 4; the article prints 8)")
-    parser.add_argument("--float32", action="store_true", help="compute in float32, not the article's float64")
+    parser.add_argument("--float32", action="store_true",
+                        help="compute in float32, not in the article's float64")
 
 
 def run(arguments):
@@ -45,8 +46,9 @@ def run(arguments):
     dtype = "float32" if arguments.float32 else "float64"
     model = articles_model(arguments.seed, dtype)
     page = show.Page(arguments.precision)
-    walk = SimpleNamespace(page=page, model=model, seed=arguments.seed, dtype=dtype, numbers=first_layer(model),
-                           trace=model.trace(TEXT, max_new_tokens=MOST_WORDS))
+    walk = SimpleNamespace(
+        page=page, model=model, seed=arguments.seed, numbers=first_layer(model),
+        generated=model.generate(TEXT, MOST_WORDS), trace=model.trace(TEXT, max_new_tokens=MOST_WORDS))
     print(f"The Random Transformer, number by number    "
           f"(rtfast {rtfast.__version__}, {model.backend} backend, {dtype})")
     for i in chosen:
@@ -99,8 +101,9 @@ def first_layer(model):
     n = SimpleNamespace(embedding=array(article.EMBEDDING), rounded=array(article.POSITIONAL_ENCODING))
     n.positions = kernels.positional_encoding(*n.embedding.shape, article=True, dtype=n.embedding.dtype)
     n.x = n.embedding + n.rounded
-    n.w_query, n.w_key, n.w_value = array(article.W_QUERY), array(article.W_KEY), array(article.W_VALUE)
-    n.query, n.key, n.value = (kernels.matmul(np.stack([n.x, n.x]), w) for w in (n.w_query, n.w_key, n.w_value))
+    n.w_query, n.w_key, n.w_value = map(array, (article.W_QUERY, article.W_KEY, article.W_VALUE))
+    both = np.stack([n.x, n.x])
+    n.query, n.key, n.value = (kernels.matmul(both, w) for w in (n.w_query, n.w_key, n.w_value))
     n.scores = kernels.matmul(n.query, n.key.transpose(0, 2, 1))
     n.scaled = n.scores / np.sqrt(array(3))
     n.hard = kernels.softmax(n.scaled)
@@ -162,7 +165,8 @@ def projections(walk):
     walk.page.say("Three projections of X: the key says what a word offers, the query what it looks for, the",
                   "value what it hands over. Each head has its own three matrices; these are head 1's.")
     walk.page.formula("K1 = X W_K1,  V1 = X W_V1,  Q1 = X W_Q1", "kernels.matmul(x, w)")
-    for letter, weight, result in (("K", n.w_key, n.key), ("V", n.w_value, n.value), ("Q", n.w_query, n.query)):
+    projected = (("K", n.w_key, n.key), ("V", n.w_value, n.value), ("Q", n.w_query, n.query))
+    for letter, weight, result in projected:
         walk.page.matrices((f"W_{letter}1", weight[0]), (f"{letter}1", result[0], article.TOKENS))
         print()
     walk.page.say(f"So the first number of K1 is {spelled(n.x[0], n.w_key[0][:, 0])} = {n.key[0][0, 0]:.6g}.")
@@ -170,8 +174,9 @@ def projections(walk):
 
 def scores(walk):
     n, page, words = walk.numbers, walk.page, article.TOKENS
-    page.say("A word's score for another is its query times the other's key: a row for who looks, a column for",
-             "who is looked at. Divided by sqrt(d_key), softmax turns each row into weights that add up to 1.")
+    page.say("A word's score for another is its query times the other's key: a row for who looks, a column",
+             "for who is looked at. Divided by sqrt(d_key), softmax turns each row into weights that add",
+             "up to 1.")
     page.formula("S1 = Q1 K1^T", "kernels.matmul(q, k.T)")
     page.matrices(("S1", n.scores[0], words, words), ("S1 / sqrt(3)", n.scaled[0], words, words))
     print()
@@ -184,8 +189,8 @@ def scores(walk):
 
 def heads(walk):
     n, page, words = walk.numbers, walk.page, article.TOKENS
-    page.say("A head's output mixes the values by these weights. With weights of 0 and 1 there is no mixture:",
-             "both words get world's values.")
+    page.say("A head's output mixes the values by these weights. With weights of 0 and 1 there is no",
+             "mixture: both words get world's values.")
     page.formula("Z = softmax(Q K^T / sqrt(3)) V", "kernels.attention(q, k, v)")
     page.matrices(("Z1", n.hard_heads[0], words), ("Z2", n.hard_heads[1], words))
     print()
@@ -208,9 +213,9 @@ def output_projection(walk):
 def add_and_norm(walk):
     n = walk.numbers
     mean, deviation = n.residual.mean(axis=1), n.residual.std(axis=1)
-    walk.page.say("The residual connection adds back what the layer read; layer norm then centres each row and",
-                  "brings it to a standard deviation of 1. The article divides by std + eps, eps = 1e-6; the",
-                  "paper, and the engine unless told so, by sqrt(variance + eps).")
+    walk.page.say("The residual connection adds back what the layer read; layer norm then centres each row",
+                  "and brings it to a standard deviation of 1. The article divides by std + eps, eps = 1e-6;",
+                  "the paper, and the engine unless told so, by sqrt(variance + eps).")
     walk.page.formula("N = (R - mean) / (std + eps),  R = X + Z",
                       "kernels.layer_norm(r, eps=1e-6, article=True)")
     walk.page.matrices(("R", n.residual, article.TOKENS),
@@ -220,30 +225,33 @@ def add_and_norm(walk):
 
 def feed_forward(walk):
     n, words = walk.numbers, article.TOKENS
-    walk.page.say("Each word by itself goes through two linear layers with ReLU between them: 4 -> 8 -> 4. The",
-                  f"weights W1, b1, W2, b2 are random, from seed {walk.seed}. ReLU makes negative numbers 0.")
+    walk.page.say("Each word by itself goes through two linear layers with ReLU between them: 4 -> 8 -> 4.",
+                  f"Their weights W1, b1, W2, b2 are random, from seed {walk.seed}. ReLU makes negative",
+                  "numbers 0.")
     walk.page.formula("H = ReLU(N W1 + b1)", 'kernels.linear(n, w1, b1, activation="relu")')
     walk.page.matrices(("W1", n.w1), ("H", n.hidden, words))
     walk.page.formula("F = H W2 + b2, then LayerNorm(N + F)", "kernels.linear, kernels.add_layer_norm")
     walk.page.matrices(("F", n.fed, words), ("LayerNorm(N + F)", n.output, words))
     print()
-    walk.page.say("That is one encoder layer. A model computes it in one go; model.trace(...) of the engine has",
-                  "the same intermediates by name. Between the two, kernel by kernel here and the whole model",
-                  f"there, the largest difference is {_largest_difference(walk):.1e}.")
+    walk.page.say("That is one encoder layer. A model computes it in one go, and model.trace(...) has the same",
+                  "intermediates by name. Between the two, kernel by kernel here and the whole model there,",
+                  f"the largest difference is {_largest_difference(walk):.1e}.")
 
 
 def _largest_difference(walk):
     n, attention, network = walk.numbers, f"{LAYER}.self_attention", f"{LAYER}.feed_forward"
     pairs = {"encoder.input": n.x, f"{attention}.query": n.query, f"{attention}.key": n.key,
-             f"{attention}.value": n.value, f"{attention}.scores": n.scores, f"{attention}.weights": n.weights,
-             f"{attention}.heads": n.heads, f"{attention}.output": n.attended, f"{attention}.norm": n.norm,
+             f"{attention}.value": n.value, f"{attention}.scores": n.scores,
+             f"{attention}.weights": n.weights, f"{attention}.heads": n.heads,
+             f"{attention}.output": n.attended, f"{attention}.norm": n.norm,
              f"{network}.hidden": n.hidden, f"{network}.output": n.fed, f"{network}.norm": n.output}
     return max(np.abs(walk.trace[name] - values).max() for name, values in pairs.items())
 
 
 def stack(walk):
-    walk.page.say("Six encoder layers of standard-normal weights read hello world, in float64: without residual and",
-                  "layer norm, then with them. For each layer, the largest score and the largest number it ends in:")
+    walk.page.say("Six encoder layers of standard-normal weights read hello world, in float64: without",
+                  "residual and layer norm, then with them. For each layer, the largest score and the largest",
+                  "number it ends in:")
     columns, warned = [], []
     for kept in (False, True):
         model = random_stack(walk.seed, residual=kept, norm=kept)
@@ -252,7 +260,8 @@ def stack(walk):
             model.encode(TEXT)
         warned.append([str(warning.message) for warning in caught])
         trace = model.trace(TEXT, "")
-        for name in ("self_attention.scaled_scores", "feed_forward.norm" if kept else "feed_forward.output"):
+        last = "norm" if kept else "output"
+        for name in ("self_attention.scaled_scores", f"feed_forward.{last}"):
             columns.append([np.abs(trace[f"encoder.layers.{i}.{name}"]).max() for i in range(6)])
     print()
     cells = [[show.number(float(value), 2, 2) for value in row] for row in zip(*columns, strict=True)]
@@ -262,8 +271,8 @@ def stack(walk):
     for kept, messages in zip(("Without", "With"), warned, strict=True):
         print()
         if messages:
-            walk.page.say(f"{kept} them, the engine warns: {messages[0]}. The exp of a score above 709.78 is too",
-                          "large for float64: inf / inf is NaN, not a number.")
+            walk.page.say(f"{kept} them, the engine warns: {messages[0]}. The exp of a score above 709.78 is",
+                          "too large for float64: inf / inf is NaN, not a number.")
         else:
             walk.page.say(f"{kept} them, the numbers stay finite.")
 
@@ -281,15 +290,14 @@ def random_stack(seed, **fields):
 def decoder(walk):
     trace, page = walk.trace, walk.page
     source, target = trace.tokens
-    generated = walk.model.tokenizer.tokens(trace.generated[0])
+    generated = walk.model.tokenizer.tokens(walk.generated)
     name = "decoder.layers.0"
-    page.say("The decoder starts from SOS and reads what it has written so far. A word may attend to itself and",
-             "to what came before it, never to what follows (-). Its first layer, head 1:")
+    page.say("The decoder starts from SOS and reads what it has written so far. A word may attend to itself",
+             "and to what came before it, never to what follows (-). Its first layer, head 1:")
     print()
     future = ~np.tri(len(target), dtype=bool)
-    attention = show.matrix("self-attention weights", trace[f"{name}.self_attention.weights"][0], target, target,
-                            page.precision, hidden=future)
-    page.lines(attention)
+    weights = trace[f"{name}.self_attention.weights"][0]
+    page.lines(show.matrix("self-attention weights", weights, target, target, page.precision, hidden=future))
     print()
     page.say("Cross-attention then looks at the encoder's output for hello world, a row for each word read:")
     print()
@@ -302,8 +310,9 @@ def decoder(walk):
     if np.ptp(crossed) < 0.02:
         page.say("The first layer's norm has left hello and world next to equal, so each gets about half.")
         print()
-    page.say("After six such layers a linear layer gives each word of the vocabulary a logit, softmax turns the",
-             "logits into probabilities, and the likeliest word is next. In percent, after each word read:")
+    page.say("After six such layers a linear layer gives each word of the vocabulary a logit, softmax turns",
+             "the logits into probabilities, and the likeliest word is next. In percent, after each word",
+             "read:")
     page.formula("P = softmax(Y W + b)", 'model.trace("hello world")["probabilities"]')
     percent = [[f"{100 * p:.1f}" for p in row] for row in trace["probabilities"]]
     page.lines(show.table_lines(percent, target, article.VOCABULARY))
@@ -315,8 +324,8 @@ def decoder(walk):
 
 def generation(walk):
     model, page = walk.model, walk.page
-    ids = model.generate(TEXT, max_new_tokens=MOST_WORDS)
-    page.say("Word by word, the likeliest each time (greedy), until EOS or", f"{MOST_WORDS} words:")
+    ids = walk.generated
+    page.say(f"Word by word, the likeliest each time (greedy), until EOS or {MOST_WORDS} words:")
     page.formula(f"{TEXT}  ->  {' '.join(model.tokenizer.tokens(ids))}",
                  f'model.generate("{TEXT}")')
     page.say("Random weights know no language" + (
@@ -324,9 +333,7 @@ def generation(walk):
     print()
     seconds = median_seconds(lambda: model.generate(TEXT, max_new_tokens=MOST_WORDS))
     steps = "1 decode step" if len(ids) == 1 else f"{len(ids)} decode steps"
-    threads = rtfast.get_num_threads()
-    lines = [f"{steps} and the encoder before them: {1e6 * seconds:,.0f} microseconds "
-             f"({model.backend}, up to {threads} thread{'s' * (threads > 1)})"]
+    lines = [f"{steps} and the encoder before: {1e6 * seconds:,.0f} microseconds, {_where(model.backend)}"]
     if model.backend != "python":
         with backends.using("python"):
             plain = rtfast.Transformer(model.config, model.weights, model.tokenizer)
@@ -334,6 +341,13 @@ def generation(walk):
         lines += [f"the same on the python backend: {1e6 * slow:,.0f} microseconds, "
                   f"{slow / seconds:,.0f} times as long"]
     page.lines(lines)
+
+
+def _where(backend):
+    threads = rtfast.get_num_threads()
+    if backend == "python" or threads == 1:
+        return f"{backend}, 1 thread"
+    return f"{backend}, up to {threads} threads"
 
 
 def median_seconds(call, budget=0.3):

@@ -1,7 +1,7 @@
 """Text in, text out: greedy generation with random weights, with your own, or with a saved model.
 
 Without options the model is the article's toy: its sizes, its conventions, its ten words, random weights.
-Without text, every line of stdin is a sentence and every line of stdout its answer; an empty line stays empty.
+Without text, each line of stdin is a sentence and each line of stdout its answer; empty lines stay empty.
 """
 
 import json
@@ -47,24 +47,28 @@ _CONFLICTS = (
 
 def add_arguments(parser):
     size = whole_number(1)
-    parser.add_argument("text", nargs="*", help="the words, or with --ids their ids; without any: lines of stdin")
+    parser.add_argument("text", nargs="*",
+                        help="the words, or with --ids their ids; without any: lines of stdin")
     parser.add_argument("--ids", action="store_true", help="read and print ids in place of words")
     parser.add_argument("--max-new-tokens", type=size, metavar="N",
                         help=f"stop after N words (default {DEFAULT_LIMIT})")
     group = parser.add_argument_group("the model's sizes")
     group.add_argument("--d-model", type=size, metavar="N", help="width (default 4)")
     group.add_argument("--heads", type=size, metavar="N", help="attention heads (default 2)")
-    group.add_argument("--d-ff", type=size, metavar="N", help="width inside the feed-forward (default 2 d-model)")
-    group.add_argument("--layers", type=size, metavar="N", help="of the encoder, and of the decoder (default 6)")
+    group.add_argument("--d-ff", type=size, metavar="N",
+                       help="width inside the feed-forward network (default 2 d-model)")
+    group.add_argument("--layers", type=size, metavar="N", help="in encoder and decoder each (default 6)")
     for name in ("key", "value"):
         group.add_argument(f"--d-{name}", type=size, metavar="N",
                            help="a head's width (default 3; d-model / heads where one of these is given)")
     group.add_argument("--dtype", choices=("float32", "float64"), help="of all numbers (default float64)")
-    group.add_argument("--config", metavar="FILE.json", help="all of it from a file, as Config.to_dict() has it")
+    group.add_argument("--config", metavar="FILE.json", help="all of it, the fields of Config.to_dict()")
     group = parser.add_argument_group("the model's words and weights")
     group.add_argument("--vocabulary", metavar="FILE", help="one word per line, SOS and EOS among them")
-    group.add_argument("--seed", type=whole_number(0), metavar="N", help=f"of the random weights (default {DEFAULT_SEED})")
-    group.add_argument("--weights", metavar="FILE.npz", help="arrays by the names of rtfast.weights.weight_shapes")
+    group.add_argument("--seed", type=whole_number(0), metavar="N",
+                       help=f"of the random weights (default {DEFAULT_SEED})")
+    group.add_argument("--weights", metavar="FILE.npz",
+                       help="arrays by the names that rtfast.weights.weight_shapes(config) has")
     group.add_argument("--model", metavar="FOLDER", help="a whole model that --save or model.save wrote")
     group.add_argument("--save", metavar="FOLDER", help="write the model there")
 
@@ -140,7 +144,7 @@ def config_of_sizes(arguments, tokenizer):
 
 
 def read_config(path, tokenizer):
-    """(Config, tokenizer or None) of a JSON file: Config.to_dict()'s fields, or a model folder's config.json."""
+    """(Config, tokenizer or None) of a JSON file: Config.to_dict()'s fields, or a folder's config.json."""
     with blaming_the_user(path):
         fields = parse_json(Path(path).read_text(encoding="utf-8"))
         if isinstance(fields, dict):

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
 from importlib import metadata, util
 
 import numpy as np
@@ -80,7 +81,9 @@ def lines(found):
     for name, version_found in found["optional"].items():
         rows.append(("", f"  {name:16}  {version_found or 'missing (' + OPTIONAL[name] + ')'}"))
     text = [f"{name:10}{value}".rstrip() for name, value in rows]
-    return [*text, "", f"Slow: {found['advice']}"] if found["advice"] else text
+    if found["advice"]:
+        text += ["", *textwrap.wrap(f"The python backend is slow: {found['advice']}", 80)]
+    return text
 
 
 def _chosen_by(variable, otherwise):
@@ -141,11 +144,11 @@ def blas():
     if util.find_spec("threadpoolctl") is not None:
         import threadpoolctl
 
-        found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-        if found:
-            pool = found[0]
-            return (f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', 'unknown')} kernels, "
-                    f"{pool['num_threads']} threads)")
+        for pool in threadpoolctl.threadpool_info():
+            if pool["user_api"] != "blas":
+                continue
+            kernels, threads = pool.get("architecture", "unknown"), pool["num_threads"]
+            return f"{pool['internal_api']} {pool['version']} ({kernels} kernels, threads: {threads})"
     try:
         built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
         return f"{built['name']} {built['version']}"

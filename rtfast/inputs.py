@@ -32,7 +32,7 @@ class Batch:
 
 def one(ids):
     """A batch of one checked sentence that came alone."""
-    return Batch([np.asarray(ids, np.int64)], True, None)
+    return Batch([ids], True, None)
 
 
 def read_source(given, name, config, tokenizer):
@@ -54,19 +54,19 @@ def read_target(given, name, config, tokenizer):
 def _read(given, name, config, tokenizer, start, pad):
     if isinstance(given, str):
         return one(_check(_tokens(given, name, tokenizer, start), name, config, pad, start))
-    if isinstance(given, (list, tuple)) and any(isinstance(sentence, str) for sentence in given):
-        sentences = [_tokens(text, name, tokenizer, start) for text in given]
-        return _batch(sentences, name, config, pad, start, None)
-    if isinstance(given, (list, tuple)) and any(np.ndim(_plain(sentence)) for sentence in given):
-        sentences = [_plain(sentence) for sentence in given]
-        widths = {np.size(sentence) for sentence in sentences}
-        return _batch(sentences, name, config, pad, start,
-                      widths.pop() if len(widths) == 1 else None)
     array = _plain(given)
+    if array.dtype.kind not in "iu" and isinstance(given, (list, tuple)):
+        if any(isinstance(sentence, str) for sentence in given):
+            sentences = [_tokens(text, name, tokenizer, start) for text in given]
+            return _batch(sentences, name, config, pad, start, None)
+        if any(np.ndim(_plain(sentence)) for sentence in given):  # of several lengths, or with an empty one
+            return _batch([_plain(sentence) for sentence in given], name, config, pad, start, None)
     if array.ndim == 1:
         return one(_check(array, name, config, pad, start))
     if array.ndim == 2:
         return _batch(list(array), name, config, pad, start, array.shape[1])
+    if array.ndim == 3 and isinstance(given, (list, tuple)):
+        return _batch(list(array), name, config, pad, start, None)
     raise ValueError(f"{name} must be ids (length,) or (batch, length), got shape {array.shape}")
 
 
@@ -126,7 +126,7 @@ def _check(ids, name, config, pad, start):
         raise ValueError(f"{name} has no tokens")
     if len(ids) > config.max_length:
         raise ValueError(f"{name} has {len(ids)} tokens, more than the model's max_length of {config.max_length}")
-    bad = np.flatnonzero((ids < 0) | (ids >= config.vocab_size))
-    if len(bad):
+    if ids.view(np.uint64).max() >= config.vocab_size:  # a negative id is a huge unsigned number
+        bad = np.flatnonzero((ids < 0) | (ids >= config.vocab_size))
         raise ValueError(f"{name}[{bad[0]}] is {ids[bad[0]]}, outside the vocabulary of {config.vocab_size} words")
     return ids

@@ -158,12 +158,12 @@ class Transformer:
         source = inputs.read_source(src, "src", self.config, self.tokenizer)
         if tgt is None:
             generated = self.generate(source.sentences, max_new_tokens)
-            tgt = [[self.config.sos_id, *ids[:-1]] for ids in generated]
-            if source.single:
-                generated, tgt = generated[0], tgt[0]
+            read = [np.array([self.config.sos_id, *ids[:-1]]) for ids in generated]
+            target = inputs.Batch(read, source.single, None)  # all of it, padding that was generated too
+            generated = generated[0] if source.single else generated
         else:
             generated = None
-        target = inputs.read_target(tgt, "tgt", self.config, self.tokenizer)
+            target = inputs.read_target(tgt, "tgt", self.config, self.tokenizer)
         inputs.check_pairs(source, target)
         inputs.check_one_length(source, target)
         return self._trace(source, target, generated)
@@ -184,7 +184,7 @@ class Transformer:
         """Say which intermediate of the first sentence that has a NaN had it first."""
         targets = targets or [[self.config.sos_id or 0]] * len(sources)
         for source, target in zip(sources, targets, strict=True):
-            trace = self._trace(inputs.one(source), inputs.one(target))
+            trace = self._trace(inputs.one(source), inputs.one(np.asarray(target)))
             name = trace.first_nan()
             if name is not None:
                 warnings.warn(

@@ -9,6 +9,7 @@ import numpy as np
 
 WIDTH = 80
 INDENT = "    "
+ROOM = WIDTH - len(INDENT)
 GAP = "   "
 
 
@@ -50,8 +51,8 @@ def matrix(name, array, rows=(), columns=(), precision=4, hidden=None):
     return [f"{name} ({shape})", *table_lines(cells, rows, columns)]
 
 
-def table_lines(cells, rows=(), columns=(), width=WIDTH - len(INDENT)):
-    """Cells of text as lines, right-aligned under `columns`, behind `rows`; cut into groups that fit `width`."""
+def table_lines(cells, rows=(), columns=(), width=ROOM):
+    """Cells of text as lines, right-aligned under `columns`, behind `rows`; in groups that fit `width`."""
     if columns:
         cells, rows = [list(columns), *cells], ["", *rows] if rows else ()
     label = max(map(len, rows), default=0)
@@ -77,7 +78,7 @@ def _groups(widths, room):
     return [*groups, (first, len(widths))]
 
 
-def beside(blocks, width=WIDTH - len(INDENT)):
+def beside(blocks, width=ROOM):
     """Blocks of lines next to each other, as many as fit, the rest below."""
     lines, shelf, used = [], [], 0
     for block in blocks:
@@ -131,14 +132,14 @@ class Page:
 
     def say(self, *sentences):
         """Sentences as a paragraph."""
-        for line in textwrap.wrap(" ".join(sentences), WIDTH - 4, break_on_hyphens=False):
+        for line in textwrap.wrap(" ".join(sentences), ROOM, break_on_hyphens=False):
             print(INDENT + line)
 
     def formula(self, formula, call=""):
         """A formula, and the call that computes it: behind it, or below where there is no room."""
         start = max(36, len(formula) + 4)
         line = f"{formula:{start}}{call}".rstrip()
-        lines = [line] if len(line) <= WIDTH - len(INDENT) else [formula, " " * 8 + call]
+        lines = [line] if len(line) <= ROOM else [formula, " " * 8 + call]
         print()
         self.lines(lines)
         print()

@@ -46,6 +46,8 @@ class Workspace:
             "wanted_rows": _integers(target_rows),       # target rows whose next word is wanted
         }
         self._programs = programs
+        self._count = np.arange(max(source_rows, target_rows, sequences) + 1)
+        self._memory = []  # source tokens of each running sequence
         self._executor = backend.Executor(programs, weights, self.index, capacity, trace)
 
     # Running --------------------------------------------------------------------------------
@@ -53,6 +55,7 @@ class Workspace:
     def encode(self, which, sentences):
         """Run an encoder program on id arrays; cross keys and values, if it makes them, stay in the caches."""
         rows, longest = self._place("source", sentences)
+        self._memory = [len(ids) for ids in sentences]
         self._executor.run(which, len(sentences), rows, 0, 0, longest, 0, longest)
 
     def decode(self, which, sentences):
@@ -60,13 +63,13 @@ class Workspace:
         rows, longest = self._place("target", sentences)
         n = len(sentences)
         self._follow_source(n)
-        self.index["wanted_rows"][:rows] = np.arange(rows)
-        self._executor.run(which, n, 0, rows, rows, longest, longest, self._most_memory(n))
+        self.index["wanted_rows"][:rows] = self._count[:rows]
+        self._executor.run(which, n, 0, rows, rows, longest, longest, max(self._memory))
 
     def begin_steps(self, n):
         """Prepare for decode steps of n sequences, one new token each."""
-        self.index["target_starts"][:n + 1] = np.arange(n + 1)
-        self.index["wanted_rows"][:n] = np.arange(n)
+        self.index["target_starts"][:n + 1] = self._count[:n + 1]
+        self.index["wanted_rows"][:n] = self._count[:n]
         self._follow_source(n)
 
     def step(self, which, ids, position):
@@ -75,13 +78,14 @@ class Workspace:
         index["target_ids"][:n] = ids
         index["target_positions"][:n] = position
         index["target_keys"][:n] = position + 1
-        self._executor.run(which, n, 0, n, n, 1, position + 1, self._most_memory(n))
+        self._executor.run(which, n, 0, n, n, 1, position + 1, max(self._memory))
 
     def keep(self, running):
         """Go on with these of the running sequences only, given by their places: no cache moves."""
         n = len(running)
         for name in ("target_slots", "memory_keys"):
             self.index[name][:n] = self.index[name][running]
+        self._memory = [self._memory[row] for row in running]
 
     def _place(self, side, sentences):
         """Lay the sentences' tokens one after the other; how many rows, and the longest."""
@@ -89,7 +93,7 @@ class Workspace:
         for b, ids in enumerate(sentences):
             length = len(ids)
             index[f"{side}_ids"][row:row + length] = ids
-            index[f"{side}_positions"][row:row + length] = np.arange(length)
+            index[f"{side}_positions"][row:row + length] = self._count[:length]
             index[f"{side}_keys"][b] = length
             row += length
             index[f"{side}_starts"][b + 1] = row
@@ -99,9 +103,6 @@ class Workspace:
     def _follow_source(self, n):
         self.index["target_slots"][:n] = self.index["source_slots"][:n]
         self.index["memory_keys"][:n] = self.index["source_keys"][:n]
-
-    def _most_memory(self, n):
-        return int(self.index["memory_keys"][:n].max(initial=0))
 
     # Reading --------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ FUSED = ("avx512", "avx2", "neon")
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 
 SOS, EOS = 1, 2
-SMALL = {"vocab_size": 13, "d_model": 12, "n_heads": 3, "d_ff": 20, "n_encoder_layers": 2, "n_decoder_layers": 2,
-         "max_length": 40, "sos_id": SOS, "eos_id": EOS}
+SMALL = {"vocab_size": 13, "d_model": 12, "n_heads": 3, "d_ff": 20, "n_encoder_layers": 2,
+         "n_decoder_layers": 2, "max_length": 40, "sos_id": SOS, "eos_id": EOS}
 #: Large enough for the team of threads to take part in a sentence of 100 words.
 LARGE = {"vocab_size": 301, "d_model": 128, "n_heads": 4, "d_ff": 256, "n_encoder_layers": 2,
          "n_decoder_layers": 2, "max_length": 128, "sos_id": SOS}
@@ -31,7 +31,7 @@ def large_config(**fields):
 
 
 def random_values(config, seed=0):
-    """{name: array} of random weights; gammas, betas and biases are random too, so that a forgotten one shows."""
+    """{name: array} of random weights; gammas, betas and biases too, so that a forgotten one shows."""
     random = np.random.default_rng(seed)
     weights = {}
     for name, shape in weight_shapes(config).items():
@@ -71,7 +71,7 @@ def assert_close(got, expected, dtype, what="", tolerance=None):
 
 
 def assert_greedy(plain, source, generated, limit):
-    """`generated` is a greedy output of the plain transformer, to float32: each word is among its likeliest."""
+    """`generated` is what the plain transformer generates, to float32: each word is about its likeliest."""
     config = plain.config
     assert generated and len(generated) <= limit and config.eos_id not in generated[:-1]
     assert len(generated) == limit or generated[-1] == config.eos_id

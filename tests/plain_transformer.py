@@ -33,7 +33,8 @@ class PlainTransformer:
             name = f"decoder.layers.{i}"
             attended = self.multi_head(x, x, f"{name}.self_attention", causal=True)
             x = self.sublayer(x, attended, f"{name}.self_attention")
-            x = self.sublayer(x, self.multi_head(x, states, f"{name}.cross_attention"), f"{name}.cross_attention")
+            attended = self.multi_head(x, states, f"{name}.cross_attention")
+            x = self.sublayer(x, attended, f"{name}.cross_attention")
             x = self.sublayer(x, self.feed_forward(x, f"{name}.feed_forward"), f"{name}.feed_forward")
         if self.config.tie_embeddings:
             logits = x @ self.weights["embedding.weight"].T

@@ -1,11 +1,10 @@
-"""Memory: a decode step of the compiled executor allocates nothing, nothing leaks, workspaces are used again."""
+"""Memory: a compiled decode step allocates nothing, nothing leaks, workspaces are used again."""
 
 import ctypes
 import gc
 import os
 import shutil
 import subprocess
-import sys
 import tracemalloc
 import weakref
 
@@ -47,7 +46,7 @@ int posix_memalign(void **p, size_t a, size_t n) {
 def counter(tmp_path_factory):
     """Path of a library that counts allocations when it is loaded before all others."""
     compiler = shutil.which("cc") or shutil.which("gcc")
-    if not sys.platform.startswith("linux") or compiler is None or not hasattr(ctypes.CDLL(None), "__libc_memalign"):
+    if compiler is None or os.name != "posix" or not hasattr(ctypes.CDLL(None), "__libc_memalign"):
         pytest.skip("counting allocations needs a C compiler and glibc")
     folder = tmp_path_factory.mktemp("counter")
     (folder / "counter.c").write_text(COUNTER)
@@ -88,8 +87,8 @@ STEPS = """if True:
 @compiled
 @pytest.mark.parametrize("kind, dtype", [("small", "float32"), ("large", "float32"), ("large", "float64")])
 def test_a_decode_step_allocates_nothing(counter, name, kind, dtype):
-    words = printed(STEPS.format(kind=kind, dtype=dtype, library=counter), LD_PRELOAD=counter, RTFAST_BACKEND=name,
-                    RTFAST_NUM_THREADS="2")
+    code = STEPS.format(kind=kind, dtype=dtype, library=counter)
+    words = printed(code, LD_PRELOAD=counter, RTFAST_BACKEND=name, RTFAST_NUM_THREADS="2")
     during, after = map(int, words)
     assert during == 0
     assert after > 0  # the counter does count
@@ -127,7 +126,7 @@ def test_python_allocates_nothing_that_stays(name):
     assert grown < 2000, f"{grown} bytes more after 200 steps"
 
 
-#: Prints by how many KB the process grew while `work` ran `count` times, after it ran as often for warming up.
+#: Prints by how many KB the process grew while `work` ran `count` times, after as many for warming up.
 GROWTH = """if True:
     import gc, os
     import numpy as np

@@ -31,8 +31,10 @@ def array(values, dtype):
 
 
 def assert_figure(got, printed):
-    """float64: every digit that was printed. float32: 2e-5 of each number; what is below 1e-9 there, the
-    weights of words that get next to no attention, to 1e-4 of itself, since exp enlarges the score's error."""
+    """float64: every digit that was printed. float32: 2e-5 of each number, but 1e-4 of those below 1e-9.
+
+    Those are the weights of words that get next to no attention: exp enlarges the scores' rounding.
+    """
     printed = np.array(printed, np.float64)
     tolerance = 1e-7
     if got.dtype == np.float32:
@@ -163,7 +165,8 @@ def first_layer(dtype, **fields):
 
     The model adds its own positional encoding, which is not rounded: the embedding makes up for it.
     """
-    config = rtfast.Config.article(n_encoder_layers=1, n_decoder_layers=0, dtype=np.dtype(dtype).name, **fields)
+    config = rtfast.Config.article(
+        n_encoder_layers=1, n_decoder_layers=0, dtype=np.dtype(dtype).name, **fields)
     ids = [article.VOCABULARY.index(word) for word in article.TOKENS]
     embedding = np.zeros((10, 4))
     embedding[ids] = GIVEN["input"] - kernels.positional_encoding(2, 4, article=True)
@@ -211,7 +214,8 @@ def test_encoder_layer_with_the_papers_scale(backend, dtype):
 
 def test_the_articles_softmax_overflows_in_float32(backend):
     trace = first_layer(np.float32).trace("hello world", "")
-    assert trace.first_nan() == f"{ATTENTION}.weights" and not np.isnan(trace[f"{ATTENTION}.weights"][0]).any()
+    assert trace.first_nan() == f"{ATTENTION}.weights"
+    assert not np.isnan(trace[f"{ATTENTION}.weights"][0]).any()
 
 
 @both_dtypes

@@ -32,7 +32,8 @@ LIMIT = 30
 def talkative(name, dtype="float64"):
     """A model whose sentences end at many steps, its plain twin, and 20 source sentences."""
     vocab_size, seed, eos, scale = TALKATIVE[name]
-    config = small_config(vocab_size=vocab_size, eos_id=eos, embedding_scale=scale, output_bias=False, dtype=dtype)
+    config = small_config(
+        vocab_size=vocab_size, eos_id=eos, embedding_scale=scale, output_bias=False, dtype=dtype)
     model, plain = random_model(config, seed)
     random = np.random.default_rng(0)
     return model, plain, [random.integers(3, vocab_size, n).tolist() for n in random.integers(1, 9, 20)]
@@ -77,9 +78,9 @@ def test_other_seeds(backend, seed):
 
 
 def test_past_a_panel_of_keys(backend):
-    """More words than the 64 keys that lie side by side in a cache, and than the 256 that are summed at a time."""
-    config = small_config(max_length=280, n_encoder_layers=1, n_decoder_layers=1, embedding_scale=1.5, eos_id=None,
-                          dtype="float64")
+    """More words than the 64 keys that lie side by side in a cache, and than the 256 summed at a time."""
+    config = small_config(max_length=280, n_encoder_layers=1, n_decoder_layers=1, embedding_scale=1.5,
+                          eos_id=None, dtype="float64")
     model, plain = random_model(config, 2)
     source = random_ids(config, 270).tolist()
     generated = model.generate(source)
@@ -317,6 +318,6 @@ def test_a_decoder_that_starts_with_padding(backend):
     model, plain = random_model(config)
     generated = model.generate([3, 4, 5], 6)
     assert generated == plain.generate([3, 4, 5], 6)
-    target = [0, *generated[:-1]]
-    assert_same_bits(model.trace([3, 4, 5], max_new_tokens=6)["logits"], model.trace([3, 4, 5], target)["logits"])
+    trace = model.trace([3, 4, 5], [0, *generated[:-1]])
+    assert_same_bits(model.trace([3, 4, 5], max_new_tokens=6)["logits"], trace["logits"])
     assert np.allclose(model.logits([3, 4, 5], [0]), plain.logits([3, 4, 5], [0]), rtol=1e-12)

@@ -1,4 +1,4 @@
-"""A model that was saved and loaded is the same model, to the last bit; loading reads two files and runs nothing.
+"""A model that was saved and loaded is the same, to the last bit; loading reads two files and runs nothing.
 
 Damaged and hostile files are the subject of test_checkpoint.py and test_safetensors_file.py.
 """
@@ -20,7 +20,8 @@ CONFIGS = {
     "small": small_config(),
     "float64": small_config(dtype="float64"),
     "tied, biases": small_config(tie_embeddings=True, attention_bias=True, pad_id=0, eos_id=None),
-    "free sizes": small_config(d_model=7, n_heads=3, d_key=5, d_value=2, activation="gelu", attention_scale=1 / 30),
+    "free sizes": small_config(
+        d_model=7, n_heads=3, d_key=5, d_value=2, activation="gelu", attention_scale=1 / 30),
     "no layers": small_config(n_encoder_layers=0, n_decoder_layers=0, output_bias=False),
     "the article's": rtfast.Config.article(),
 }
@@ -153,8 +154,9 @@ def test_a_bad_file_is_a_checkpoint_error(tmp_path):
 
 
 #: Events that a model's life may not raise after import. "open" is judged by its path.
-FORBIDDEN = ("socket", "subprocess", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "exec",
-             "compile", "pickle", "import", "ctypes", "marshal", "mmap", "shutil", "urllib", "code", "cpython.run")
+FORBIDDEN = (
+    "socket", "subprocess", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "exec",
+    "compile", "pickle", "import", "ctypes", "marshal", "mmap", "shutil", "urllib", "code", "cpython.run")
 
 
 def test_what_a_model_does_to_the_system(tmp_path):
@@ -172,7 +174,7 @@ def test_what_a_model_does_to_the_system(tmp_path):
             model.trace("hello world")
         use()  # modules that are imported late are there now
         events = []
-        sys.addaudithook(lambda event, arguments: events.append((event, arguments)) if events is not None else None)
+        sys.addaudithook(lambda event, arguments: events is None or events.append((event, arguments)))
         use()
         seen, events = events, None
         for event, arguments in seen:
@@ -182,7 +184,7 @@ def test_what_a_model_does_to_the_system(tmp_path):
     bad = [event for event, _ in events if event.startswith(FORBIDDEN)]
     assert not bad
     opened = [path for event, path in events if event == "open"]
-    assert sorted(opened) == sorted(str(tmp_path / "model" / name) for name in ("config.json", "model.safetensors"))
+    assert sorted(opened) == [str(tmp_path / "model" / name) for name in ("config.json", "model.safetensors")]
 
 
 def test_what_load_imports(tmp_path):

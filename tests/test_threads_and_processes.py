@@ -100,11 +100,14 @@ def test_a_model_is_shared_by_threads(backend):
     model = large_model(backend)
     sources = ragged_ids(model.config, (50, 3, 100, 17, 64, 1, 80, 9))
     with threads(3):
-        expected = [(model.encode(ids), model.logits(ids, ids[:9]), model.generate(ids, 3)) for ids in sources]
+
+        def use(ids):
+            return model.encode(ids), model.logits(ids, ids[:9]), model.generate(ids, 3)
 
         def work(i):
-            return [(model.encode(ids), model.logits(ids, ids[:9]), model.generate(ids, 3))
-                    for ids in [sources[(i + j) % 8] for j in range(10)]]
+            return [use(sources[(i + j) % 8]) for j in range(10)]
+
+        expected = [use(ids) for ids in sources]
 
         for i, got in enumerate(in_threads(8, work)):
             for j, (states, logits, generated) in enumerate(got):
@@ -150,8 +153,8 @@ def test_the_interpreter_runs_on_while_a_model_computes(name):
 # set_num_threads and RTFAST_NUM_THREADS
 
 @pytest.mark.parametrize("n, kind", [
-    (0, ValueError), (-1, ValueError), (129, ValueError), (10**30, ValueError), (1.5, TypeError), (2.0, TypeError),
-    ("2", TypeError), (None, TypeError), ([2], TypeError)])
+    (0, ValueError), (-1, ValueError), (129, ValueError), (10**30, ValueError), (1.5, TypeError),
+    (2.0, TypeError), ("2", TypeError), (None, TypeError), ([2], TypeError)])
 def test_bad_numbers_of_threads(n, kind):
     before = rtfast.get_num_threads()
     with pytest.raises(kind, match="n must be"):
@@ -181,7 +184,8 @@ def test_as_many_threads_as_processors_without_it():
     assert there == min(available, 128) and 1 <= available <= os.cpu_count()
 
 
-@pytest.mark.parametrize("asked", ["0", "129", "-1", "two", "1.5", "²", "9" * 5000], ids=lambda asked: asked[:6])
+@pytest.mark.parametrize(
+    "asked", ["0", "129", "-1", "two", "1.5", "²", "9" * 5000], ids=lambda asked: asked[:6])
 def test_bad_num_threads_of_the_environment(asked):
     code = "try: import rtfast\nexcept ValueError as error: print(str(error)[:200])"
     message = " ".join(printed(code, RTFAST_NUM_THREADS=asked))
@@ -192,7 +196,7 @@ def test_bad_num_threads_of_the_environment(asked):
 @pytest.mark.skipif(not COMPILED, reason="the reference has no threads of its own")
 @pytest.mark.parametrize("n", [1, 3])
 def test_as_many_threads_start_as_were_asked_for(n):
-    """Large runs start the team and small ones do not: else the tests above compared one thread with itself."""
+    """Large runs start the team, small ones do not: else the tests above compared one thread with itself."""
     code = """if True:
         import os
         import models, rtfast

@@ -1,4 +1,4 @@
-"""PyTorch's nn.Transformer layers, given the same weights, compute the same: float32 to 2e-5 of the largest number."""
+"""PyTorch's nn.Transformer layers, given the same weights, compute the same: 2e-5 of the largest number."""
 
 import functools
 
@@ -22,8 +22,9 @@ TOLERANCE = 2e-5
 def make(sizes, activation, seed=0, **fields):
     d_model, heads, d_ff, layers, source, target = sizes
     config = rtfast.Config(
-        vocab_size=50, d_model=d_model, n_heads=heads, d_ff=d_ff, n_encoder_layers=layers, n_decoder_layers=layers,
-        max_length=max(source, target) + 1, activation=activation, attention_bias=True, sos_id=1, **fields)
+        vocab_size=50, d_model=d_model, n_heads=heads, d_ff=d_ff, n_encoder_layers=layers,
+        n_decoder_layers=layers, max_length=max(source, target) + 1, activation=activation,
+        attention_bias=True, sos_id=1, **fields)
     weights = random_values(config, seed)
     return config, weights, random_ids(config, source), random_ids(config, target, seed=1)
 
@@ -66,8 +67,8 @@ DECODER = {"self_attention": "self_attn", "cross_attention": "multihead_attn"}
 def stack(kind, config, weights):
     """torch.nn.TransformerEncoder or -Decoder with our weights."""
     layer = getattr(torch.nn, f"Transformer{kind}Layer")(
-        config.d_model, config.n_heads, config.d_ff, dropout=0.0, activation=config.activation, batch_first=True,
-        layer_norm_eps=config.layer_norm_eps)
+        config.d_model, config.n_heads, config.d_ff, dropout=0.0, activation=config.activation,
+        batch_first=True, layer_norm_eps=config.layer_norm_eps)
     if kind == "Encoder":
         module = torch.nn.TransformerEncoder(layer, config.n_encoder_layers, enable_nested_tensor=False)
     else:
@@ -121,7 +122,8 @@ def test_encoder_and_decoder(backend, sizes, activation):
     assert_close(model.logits(source, target), logits, "float32", "logits", TOLERANCE)
 
 
-@pytest.mark.parametrize("fields", [{"tie_embeddings": True}, {"embedding_scale": 5.0}, {"layer_norm_eps": 1e-2}])
+@pytest.mark.parametrize(
+    "fields", [{"tie_embeddings": True}, {"embedding_scale": 5.0}, {"layer_norm_eps": 1e-2}])
 def test_other_choices(backend, fields):
     config, weights, source, target, states, logits = expected(SIZES["odd"], "relu", **fields)
     model = rtfast.Transformer(config, weights)

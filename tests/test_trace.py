@@ -161,8 +161,8 @@ def test_the_steps_follow_from_each_other(backend, fields, dtype):
     for name in [name[:-len(".scores")] for name in trace if name.endswith(".scores")]:
         query, key, value = (trace[f"{name}.{part}"] for part in ("query", "key", "value"))
         check(f"{name}.scores", query @ key.swapaxes(1, 2))
-        visible = np.tri(*trace[f"{name}.scores"].shape[1:], dtype=bool) | (not name.startswith("decoder")
-                                                                           or name.endswith("cross_attention"))
+        causal = name.startswith("decoder") and name.endswith("self_attention")
+        visible = np.tri(*trace[f"{name}.scores"].shape[1:], dtype=bool) | (not causal)
         scaled = trace[f"{name}.scaled_scores"]
         assert np.allclose(scaled[:, visible], trace[f"{name}.scores"][:, visible] * scale, rtol=1e-5)
         powers = np.where(visible, np.exp(np.where(visible, scaled, 0)), 0)
@@ -205,7 +205,7 @@ def test_a_batch(backend, dtype):
     sources, targets = random_ids(config, (3, 5)), random_ids(config, (3, 4), seed=1)
     trace = model.trace(sources, targets)
     shapes = expected_shapes(config, 5, 4)
-    assert {name: trace[name].shape for name in trace} == {name: (3, *shape) for name, shape in shapes.items()}
+    assert {name: trace[name].shape for name in trace} == {name: (3, *shapes[name]) for name in shapes}
     for b in range(3):
         alone = model.trace(sources[b], targets[b])
         for name in alone:
@@ -237,7 +237,7 @@ def test_without_a_target_it_generates_one(backend):
 
 
 def test_a_target_that_ends_in_generated_padding(backend):
-    """What the model generated is what the decoder reads, though a tail of padding is no part of a given target."""
+    """The decoder reads all that the model generated, though padding is no part of a target that is given."""
     config = small_config(pad_id=0)
     weights = random_values(config)
     weights["output.bias"][0] = 1e3
@@ -271,7 +271,8 @@ def test_it_is_a_mapping():
 
 def test_a_wrong_name_gets_a_message():
     trace = random_model(small_config())[0].trace(SOURCE, TARGET)
-    with pytest.raises(KeyError, match=rf"no intermediate is named 'logit'; list\(trace\) shows all {len(trace)}"):
+    message = rf"no intermediate is named 'logit'; list\(trace\) shows all {len(trace)}"
+    with pytest.raises(KeyError, match=message):
         trace["logit"]
     for call in (trace.formula, trace.inputs, trace.op):
         with pytest.raises(KeyError, match="'logit'"):
