@@ -233,8 +233,8 @@ def feed_forward(walk):
     walk.page.formula("F = H W2 + b2, then LayerNorm(N + F)", "kernels.linear, kernels.add_layer_norm")
     walk.page.matrices(("F", n.fed, words), ("LayerNorm(N + F)", n.output, words))
     print()
-    walk.page.say("That is one encoder layer. A model computes it in one go, and model.trace(...) has the same",
-                  "intermediates by name. Between the two, kernel by kernel here and the whole model there,",
+    walk.page.say("That is one encoder layer. A model computes it in one go, and model.trace(...) has",
+                  "the same intermediates by name. Between the two, kernel by kernel here and the whole model there,",
                   f"the largest difference is {_largest_difference(walk):.1e}.")
 
 
@@ -250,8 +250,8 @@ def _largest_difference(walk):
 
 def stack(walk):
     walk.page.say("Six encoder layers of standard-normal weights read hello world, in float64: without",
-                  "residual and layer norm, then with them. For each layer, the largest score and the largest",
-                  "number it ends in:")
+                  "residual and layer norm, then with them. For each layer, the largest score and the",
+                  "largest number it ends in:")
     columns, warned = [], []
     for kept in (False, True):
         model = random_stack(walk.seed, residual=kept, norm=kept)

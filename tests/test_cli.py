@@ -332,7 +332,8 @@ def test_generate_writes_what_the_terminal_lacks(tmp_path):
     config = rtfast.Config.article(vocab_size=3, sos_id=0, eos_id=1)
     seed = next(seed for seed in range(1000) if rtfast.Transformer.random(
         config, seed, vocabulary).translate("三", 1) == "三")
-    given = ("generate", "--vocabulary", str(tmp_path / "words"), "--seed", str(seed), "--max-new-tokens", "1")
+    words = str(tmp_path / "words")
+    given = ("generate", "--vocabulary", words, "--seed", str(seed), "--max-new-tokens", "1")
     assert command(*given, text="三\n", PYTHONIOENCODING="utf-8").stdout == "三\n"
     assert command(*given, "三", PYTHONIOENCODING="ascii").stdout == "\\u4e09\n"
 
