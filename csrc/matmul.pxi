@@ -150,9 +150,12 @@ cdef void multiply_chunk(
         for i in range(n_tiles):
             first, last = rows * i // n_tiles, rows * (i + 1) // n_tiles
             if column + nr <= columns:
-                ahead = at(b, b_stride) if column + nr < columns else after
-                # each of the first tiles fetches its share of the next panel
-                ahead = at(ahead, i * n_k * nr // lines) if i < lines else b
+                ahead = b
+                if i < lines:  # each of the first tiles fetches its share of the next panel
+                    ahead = after
+                    if column + nr < columns:
+                        ahead = at(b, b_stride)
+                    ahead = at(ahead, i * n_k * nr // lines)
                 tile_of(last - first, 1, at(a, first * a_stride), a_stride, b, 0, n_k, tail,
                         at(c, first * c_stride + column), c_stride, accumulate, ahead)
             else:

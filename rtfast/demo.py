@@ -233,9 +233,9 @@ def feed_forward(walk):
     walk.page.formula("F = H W2 + b2, then LayerNorm(N + F)", "kernels.linear, kernels.add_layer_norm")
     walk.page.matrices(("F", n.fed, words), ("LayerNorm(N + F)", n.output, words))
     print()
-    walk.page.say("That is one encoder layer. A model computes it in one go, and model.trace(...) has",
-                  "the same intermediates by name. Between the two, kernel by kernel here and the whole model there,",
-                  f"the largest difference is {_largest_difference(walk):.1e}.")
+    walk.page.say("That is one encoder layer. A model computes it in one go, and model.trace(...) has the",
+                  "same intermediates by name. Between the two, kernel by kernel here and the whole model",
+                  f"there, the largest difference is {_largest_difference(walk):.1e}.")
 
 
 def _largest_difference(walk):

@@ -243,8 +243,8 @@ def test_import_is_light():
         print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))"""
     loaded = set(printed(code))
     heavy = {"torch", "tensorflow", "transformers", "tokenizers", "safetensors", "scipy", "Cython",
-             "argparse", "json", "asyncio", "multiprocessing", "concurrent", "subprocess", "email", "http", "ssl",
-             "unittest", "setuptools"}
+             "argparse", "json", "asyncio", "multiprocessing", "concurrent", "subprocess", "email", "http",
+             "ssl", "unittest", "setuptools"}
     assert not loaded & heavy
     others = loaded - set(sys.stdlib_module_names)
     assert {name for name in others if "cython" not in name} == {"rtfast"}

@@ -273,15 +273,16 @@ def test_generate_with_sizes(call, tmp_path):
     assert b == rtfast.Config.article(n_heads=1, d_ff=5, d_key=4, d_value=4)
 
 
-@pytest.fixture
-def saved(tmp_path):
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
     """A model that answers in several words, and its folder."""
-    for seed in range(1000):
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    for seed in range(330, 1330):  # the first that does
         model = random_model(seed)
         ids = model.generate(ARTICLE_TEXT, 20)
         if len(set(ids)) > 2 and ids[-1] == model.config.eos_id:
-            model.save(tmp_path / "model")
-            return model, tmp_path / "model"
+            model.save(folder)
+            return model, folder
     raise AssertionError("no such seed")
 
 
@@ -308,7 +309,7 @@ def test_generate_with_own_words(prints, tmp_path):
     words = tmp_path / "words.txt"
     words.write_text("\ufeffSOS\nEOS\nuno\ndós\n三\n", encoding="utf-8")  # as some editors begin a file
     config = rtfast.Config.article(vocab_size=5, sos_id=0, eos_id=1)
-    for seed in range(1000):
+    for seed in range(277, 1277):
         model = rtfast.Transformer.random(config, seed, ("SOS", "EOS", "uno", "dós", "三"))
         ids = model.generate("uno 三", 20)
         if 3 in ids and ids[-1] == 1:
@@ -330,7 +331,7 @@ def test_generate_writes_what_the_terminal_lacks(tmp_path):
     vocabulary = ("SOS", "EOS", "三")
     (tmp_path / "words").write_text("\n".join(vocabulary), encoding="utf-8")
     config = rtfast.Config.article(vocab_size=3, sos_id=0, eos_id=1)
-    seed = next(seed for seed in range(1000) if rtfast.Transformer.random(
+    seed = next(seed for seed in range(6, 1000) if rtfast.Transformer.random(
         config, seed, vocabulary).translate("三", 1) == "三")
     words = str(tmp_path / "words")
     given = ("generate", "--vocabulary", words, "--seed", str(seed), "--max-new-tokens", "1")
