@@ -8,11 +8,14 @@ TESTS = os.path.dirname(os.path.abspath(__file__))
 
 
 def python(code, *arguments, **environment):
-    """Run `code` in a fresh interpreter that finds rtfast and the tests; the finished process."""
+    """Run `code` in a fresh interpreter that finds the installed rtfast and the tests; the finished process.
+
+    Not in the repository's root, whose rtfast/ would come before an installed one.
+    """
     paths = os.pathsep.join([path for path in sys.path if path] + [TESTS])
     environment = {**os.environ, "PYTHONPATH": paths, **environment}
-    return subprocess.run([sys.executable, *arguments, "-c", code], env=environment, capture_output=True,
-                          text=True, timeout=120, check=False)
+    return subprocess.run([sys.executable, *arguments, "-c", code], env=environment, cwd=TESTS,
+                          capture_output=True, text=True, timeout=120, check=False)
 
 
 def printed(code, *arguments, **environment):

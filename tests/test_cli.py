@@ -18,6 +18,7 @@ with open(os.path.join(os.path.dirname(__file__), "data", "random_transformer.js
     EXPECTED = json.load(_file)["encoder"]["expected"]
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and pipes of POSIX")
+TESTS = os.path.dirname(os.path.abspath(__file__))  # not the root, whose rtfast/ may be without its builds
 ARTICLE_TEXT = " ".join(article.TOKENS)
 
 
@@ -31,7 +32,7 @@ def environment(**more):
 def command(*arguments, text="", **more):
     """The finished process of `python -m rtfast ARGUMENTS`."""
     return subprocess.run([sys.executable, "-m", "rtfast", *arguments], input=text, env=environment(**more),
-                          capture_output=True, encoding="utf-8", timeout=120, check=False)
+                          cwd=TESTS, capture_output=True, encoding="utf-8", timeout=120, check=False)
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_main_refuses_in_one_line(call):
 
 def test_the_library_does_not_import_the_command():
     code = "import sys, rtfast; print(*(name for name in sys.modules if name.startswith('rtfast')))"
-    imported = subprocess.check_output([sys.executable, "-c", code], env=environment(), text=True).split()
+    imported = subprocess.check_output([sys.executable, "-c", code], env=environment(), cwd=TESTS, text=True).split()
     assert "rtfast.kernels" in imported
     assert not {"rtfast.cli", "rtfast.show", *(module for module, _ in cli.COMMANDS.values())} & set(imported)
 
@@ -122,7 +123,7 @@ def test_as_a_process():
 
 @posix
 def test_a_reader_that_leaves_early():
-    with subprocess.Popen([sys.executable, "-m", "rtfast", "generate"], env=environment(), text=True,
+    with subprocess.Popen([sys.executable, "-m", "rtfast", "generate"], env=environment(), cwd=TESTS, text=True,
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         process.stdin.write("hello world\n" * 3)
@@ -133,7 +134,7 @@ def test_a_reader_that_leaves_early():
 
 @posix
 def test_interrupting():
-    with subprocess.Popen([sys.executable, "-m", "rtfast", "generate"], env=environment(), text=True,
+    with subprocess.Popen([sys.executable, "-m", "rtfast", "generate"], env=environment(), cwd=TESTS, text=True,
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write("hello world\n")
         process.stdin.flush()
