@@ -61,7 +61,7 @@ def _initial():
     asked = os.environ.get("RTFAST_NUM_THREADS", "").strip()
     if not asked:
         return min(128, available_cpus())
-    if not asked.isdigit() or not 1 <= int(asked) <= 128:
+    if not (asked.isascii() and asked.isdigit() and len(asked) <= 4 and 1 <= int(asked) <= 128):
         raise ValueError(f"RTFAST_NUM_THREADS must be a whole number from 1 to 128, got {asked!r}")
     return int(asked)
 

@@ -1,6 +1,7 @@
 """Whole models against the plain transformer: every choice of the config, form of input and error."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -59,17 +60,32 @@ CHOICES = {
         "d_model": 4, "n_heads": 2, "d_key": 3, "d_value": 3, "d_ff": 8, "vocab_size": 10,
         "article_layer_norm": True, "article_positional_encoding": True, "article_softmax": True},
 }
-every_choice = pytest.mark.parametrize("fields", CHOICES.values(), ids=CHOICES.keys())
+
+
+@functools.cache
+def expected(config, source_length, target_length, seed=0):
+    """The plain transformer, ids, and what it computes of them: the same for every backend."""
+    plain = PlainTransformer(config, random_values(config, seed))
+    source, target = random_ids(config, source_length, seed), random_ids(config, target_length, seed + 1)
+    states = plain.encode(source)
+    return plain, source, target, states, plain.decode(states, target)
+
+
+def assert_as_expected(config, source_length, target_length, seed=0, tolerance=None):
+    """The model, once its states and logits are those of the plain transformer."""
+    _, source, target, states, logits = expected(config, source_length, target_length, seed)
+    model = rtfast.Transformer(config, random_values(config, seed))
+    assert_close(model.encode(source), states, config.dtype, f"encode, {config}", tolerance)
+    assert_close(model.logits(source, target), logits, config.dtype, f"logits, {config}", tolerance)
+    return model
 
 
 @both_dtypes
-@every_choice
+@pytest.mark.parametrize("fields", CHOICES.values(), ids=CHOICES.keys())
 def test_every_choice_of_the_config(backend, fields, dtype):
     config = small_config(**fields, dtype=dtype)
-    model, plain = random_model(config)
-    source, target = random_ids(config, 9), [config.sos_id, *random_ids(config, 5, seed=1)]
-    assert_close(model.encode(source), plain.encode(source), dtype, "encode")
-    assert_close(model.logits(source, target), plain.logits(source, target), dtype, "logits")
+    model = assert_as_expected(config, 9, 6)
+    plain, source, *_ = expected(config, 9, 6)
     generated = model.generate(source, max_new_tokens=8)
     assert_greedy(plain, source, generated, 8)
     if dtype == "float64":
@@ -103,19 +119,44 @@ def test_every_field_of_the_config_makes_a_difference():
 def test_lengths(backend, length, dtype):
     """One key, and more than the 256 that are summed at a time."""
     config = small_config(max_length=600, n_encoder_layers=1, n_decoder_layers=1, dtype=dtype)
-    model, plain = random_model(config)
-    source, target = random_ids(config, length), random_ids(config, length, seed=1)
-    states = plain.encode(source)
-    assert_close(model.encode(source), states, dtype, "encode")
-    assert_close(model.logits(source, target), plain.decode(states, target), dtype, "logits")
+    assert_as_expected(config, length, length)
 
 
 @pytest.mark.parametrize("source_length, target_length", [(1, 70), (70, 1), (3, 258), (258, 3)])
 def test_source_and_target_of_different_lengths(backend, source_length, target_length):
     config = small_config(max_length=260, n_encoder_layers=1, n_decoder_layers=1, dtype="float64")
-    model, plain = random_model(config)
-    source, target = random_ids(config, source_length), random_ids(config, target_length, seed=1)
-    assert_close(model.logits(source, target), plain.logits(source, target), "float64")
+    assert_as_expected(config, source_length, target_length)
+
+
+def chosen_at_random(seed):
+    """A config that nobody thought of, in float64."""
+    random = np.random.default_rng(seed)
+
+    def one_of(*choices):
+        return choices[random.integers(len(choices))]
+
+    switches = ("attention_bias", "feed_forward_bias", "output_bias", "residual", "norm", "tie_embeddings",
+                "article_layer_norm", "article_positional_encoding")
+    return small_config(
+        vocab_size=one_of(4, 17, 64, 65, 130), d_model=one_of(1, 2, 3, 8, 31, 64, 65, 130),
+        n_heads=one_of(1, 2, 3, 5), d_key=one_of(1, 2, 3, 17, 64, 65), d_value=one_of(1, 2, 3, 17, 64, 65),
+        d_ff=one_of(1, 7, 64, 129, 300), embedding_scale=one_of(0.5, 1.0, 3.0),
+        n_encoder_layers=one_of(0, 1, 2), n_decoder_layers=one_of(0, 1, 2),
+        activation=one_of(None, "relu", "gelu", "gelu_tanh", "silu"), attention_scale=one_of(None, 0.1),
+        layer_norm_eps=one_of(1e-5, 0.1), max_length=130, dtype="float64",
+        **{name: bool(random.integers(3)) for name in switches})
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_configs(backend, seed):
+    config = chosen_at_random(seed)
+    lengths = np.random.default_rng(seed).integers(1, (130, 70)).tolist()
+    model = assert_as_expected(config, *lengths, seed=seed, tolerance=1e-11)
+    if backend != "python":
+        _, source, target, *_ = expected(config, *lengths, seed=seed)
+        batch = [target, source, target[:1]]
+        assert_same_bits(model.encode(batch)[1], model.encode(source), config)
+        assert_same_bits(model.logits(batch, [target] * 3)[1], model.logits(source, target), config)
 
 
 # Forms of input

@@ -4,7 +4,7 @@ Each polynomial interpolates its function at Chebyshev nodes in 60 digits, which
 a small factor of the best polynomial of that degree. Needs mpmath; nothing at run time uses it.
 """
 
-from mpmath import chop, erf, erfc, exp, log, mp, mpf, matrix, lu_solve, cos, pi, sqrt
+from mpmath import chop, cos, erf, erfc, exp, log, lu_solve, matrix, mp, mpf, pi, sqrt
 
 mp.dps = 60
 
