@@ -38,7 +38,7 @@ _SEED = 23
 def add_arguments(parser):
     parser.add_argument("--threads", type=whole_number(1, 128), metavar="N",
                         help="of the engine and of NumPy alike (default: as rtfast info says)")
-    parser.add_argument("--quick", action="store_true", help="fewer rows, shorter runs: five seconds in place of twenty")
+    parser.add_argument("--quick", action="store_true", help="fewer rows, shorter runs: five seconds, not twenty")
     parser.add_argument("--only", metavar="TEXT", help="only the rows whose name has this text in it")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
 

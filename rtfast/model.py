@@ -85,7 +85,7 @@ class Transformer:
         batch = inputs.read_source(ids, "ids", self.config, self.tokenizer)
         states = []
         for part in batch.parts(BATCH):
-            with self._borrow(part, [()]) as workspace:
+            with self._borrow(part) as workspace:
                 workspace.encode(ENCODER, part)
                 states.append(workspace.result(ENCODER, "states"))
         states = np.concatenate(states)
@@ -126,7 +126,7 @@ class Transformer:
         limit = generate.check_limit(self.config, max_new_tokens)
         outputs = []
         for part in batch.parts(BATCH):
-            with self._borrow(part, [()] * len(part), steps=limit) as workspace:
+            with self._borrow(part, steps=limit) as workspace:
                 workspace.encode(ENCODER_WITH_MEMORY, part)
                 ids, bad = generate.greedy(workspace, DECODER_WITH_CHOICE, len(part), self.config, limit)
             if bad is not None:
@@ -200,7 +200,7 @@ class Transformer:
 
     # Workspaces -----------------------------------------------------------------------------
 
-    def _borrow(self, sources, targets, steps=0):
+    def _borrow(self, sources, targets=(), steps=0):
         return _Borrowed(self, _capacity(sources, targets, steps))
 
 
@@ -234,10 +234,8 @@ def _capacity(sources, targets, steps=0):
     """What the sentences take; with `steps`, each target grows token by token to that length."""
     lengths = [len(ids) for ids in sources]
     target_lengths = [len(ids) for ids in targets]
-    return Capacity(
-        sequences=len(sources), source_rows=sum(lengths), source_length=max(lengths, default=0),
-        target_rows=max(sum(target_lengths), len(sources) if steps else 0),
-        target_length=max(max(target_lengths, default=0), steps))
+    rows = max(sum(target_lengths), len(sources) if steps else 0)
+    return Capacity(len(sources), sum(lengths), max(lengths), rows, max([steps, *target_lengths]))
 
 
 def load(folder):

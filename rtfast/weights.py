@@ -186,9 +186,8 @@ def _side_by_side(array):
 def _convert(name, array, dtype):
     """`array` as a read-only, C-contiguous ndarray of `dtype`: itself if it is that and owns its memory."""
     flags = array.flags
-    if array.dtype == dtype and flags.c_contiguous and flags.aligned:
-        if flags.owndata and not flags.writeable:
-            return array
+    if array.dtype == dtype and flags.c_contiguous and flags.aligned and flags.owndata and not flags.writeable:
+        return array
     with np.errstate(over="ignore", invalid="ignore"):
         converted = np.array(array, dtype, order="C", copy=True)
     if array.dtype != dtype and not np.array_equal(np.isfinite(converted), np.isfinite(array)):

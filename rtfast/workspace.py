@@ -22,7 +22,9 @@ class Capacity(NamedTuple):
         return self.source_rows if dimension == "source" else self.target_rows
 
     def covers(self, other):
-        return all(has >= needs for has, needs in zip(self, other, strict=True))
+        return (self.sequences >= other.sequences and self.source_rows >= other.source_rows
+                and self.source_length >= other.source_length and self.target_rows >= other.target_rows
+                and self.target_length >= other.target_length)
 
 
 class Workspace:

@@ -6,7 +6,9 @@ import numpy as np
 from plain_transformer import PlainTransformer
 
 import rtfast
+from rtfast.model import ENCODER_WITH_MEMORY
 from rtfast.weights import weight_shapes
+from rtfast.workspace import Capacity, Workspace
 
 #: The builds with a fused multiply-add: they promise each other's bits.
 FUSED = ("avx512", "avx2", "neon")
@@ -78,6 +80,21 @@ def assert_greedy(plain, source, generated, limit):
     logits = plain.logits(source, [config.sos_id, *generated[:-1]])
     chosen = logits[np.arange(len(generated)), generated]
     assert (chosen >= logits.max(axis=1) - 1e-4 * np.abs(logits).max()).all()
+
+
+def ready_to_decode(model, sources, steps):
+    """A workspace in which `sources` are encoded, with room for `steps` decode steps.
+
+    The one place where the tests reach behind a model's public methods: no other way shows the logits of
+    single steps, or leaves out what generate does between them.
+    """
+    lengths = [len(source) for source in sources]
+    capacity = Capacity(sequences=len(sources), source_rows=sum(lengths), source_length=max(lengths),
+                        target_rows=len(sources), target_length=steps)
+    workspace = Workspace(model._backend, model._programs, model._packed, capacity)
+    workspace.encode(ENCODER_WITH_MEMORY, sources)
+    workspace.begin_steps(len(sources))
+    return workspace
 
 
 @contextlib.contextmanager

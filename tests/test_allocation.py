@@ -9,13 +9,13 @@ import tracemalloc
 import weakref
 
 import pytest
-from models import ragged_ids, random_ids, random_values, small_config
+from models import ragged_ids, random_ids, random_values, ready_to_decode, small_config
 from subprocesses import printed
 
 import rtfast
 from rtfast import backends
 from rtfast import model as model_module
-from rtfast.model import DECODER_WITH_CHOICE, ENCODER_WITH_MEMORY
+from rtfast.model import DECODER_WITH_CHOICE
 from rtfast.workspace import Workspace
 
 COMPILED = [name for name in backends.available() if name != "python"]
@@ -60,27 +60,24 @@ def counter(tmp_path_factory):
 STEPS = """if True:
     import ctypes
     import models, rtfast
-    from rtfast.model import DECODER_WITH_CHOICE, ENCODER_WITH_MEMORY
+    from rtfast.model import DECODER_WITH_CHOICE
     config = models.{kind}_config(max_length=320, dtype={dtype!r})
     model = rtfast.Transformer(config, models.random_values(config))
     library = ctypes.CDLL({library!r})
     counting, counted = (ctypes.c_int.in_dll(library, "counting"), ctypes.c_long.in_dll(library, "counted"))
-    sources = models.ragged_ids(config, [40] * 8)
-    with model._borrow(sources, [()] * 8, steps=320) as workspace:
-        workspace.encode(ENCODER_WITH_MEMORY, sources)
-        workspace.begin_steps(8)
-        run = workspace._executor.run
-        for position in range(0, 320, 4):
-            workspace.step(DECODER_WITH_CHOICE, [3] * 8, position)
-            if position >= 20:  # the team has started by then
-                counting.value = 1
-                run(DECODER_WITH_CHOICE, 8, 0, 8, 8, 1, position + 1, 40)
-                counting.value = 0
-        print(counted.value)
-        counting.value = 1
-        bytearray(100000)
-        counting.value = 0
-        print(counted.value)"""
+    workspace = models.ready_to_decode(model, models.ragged_ids(config, [40] * 8), 320)
+    run = workspace._executor.run
+    for position in range(0, 320, 4):
+        workspace.step(DECODER_WITH_CHOICE, [3] * 8, position)
+        if position >= 20:  # the team has started by then
+            counting.value = 1
+            run(DECODER_WITH_CHOICE, 8, 0, 8, 8, 1, position + 1, 40)
+            counting.value = 0
+    print(counted.value)
+    counting.value = 1
+    bytearray(100000)
+    counting.value = 0
+    print(counted.value)"""
 
 
 @compiled
@@ -99,29 +96,26 @@ def test_python_allocates_nothing_that_stays(name):
     config = small_config(max_length=300)
     with backends.using(name):
         model = rtfast.Transformer(config, random_values(config))
-    sources = ragged_ids(config, [40] * 8)
-    with model._borrow(sources, [()] * 8, steps=300) as workspace:
-        workspace.encode(ENCODER_WITH_MEMORY, sources)
-        workspace.begin_steps(8)
+    workspace = ready_to_decode(model, ragged_ids(config, [40] * 8), 300)
 
-        def step(position):
-            workspace.step(DECODER_WITH_CHOICE, [3] * 8, position)
-            workspace.result(DECODER_WITH_CHOICE, "next_id")
-            workspace.number(DECODER_WITH_CHOICE, "logits", 0, 3)
+    def step(position):
+        workspace.step(DECODER_WITH_CHOICE, [3] * 8, position)
+        workspace.result(DECODER_WITH_CHOICE, "next_id")
+        workspace.number(DECODER_WITH_CHOICE, "logits", 0, 3)
 
-        for position in range(50):
+    for position in range(50):
+        step(position)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        step(50)
+        before = tracemalloc.get_traced_memory()[0]
+        for position in range(51, 251):
             step(position)
         gc.collect()
-        tracemalloc.start()
-        try:
-            step(50)
-            before = tracemalloc.get_traced_memory()[0]
-            for position in range(51, 251):
-                step(position)
-            gc.collect()
-            grown = tracemalloc.get_traced_memory()[0] - before
-        finally:
-            tracemalloc.stop()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
     assert grown < 2000, f"{grown} bytes more after 200 steps"
 
 

@@ -14,11 +14,12 @@ from models import (
     random_ids,
     random_model,
     random_values,
+    ready_to_decode,
     small_config,
 )
 
 import rtfast
-from rtfast.model import DECODER, ENCODER_WITH_MEMORY
+from rtfast.model import DECODER
 from rtfast.workspace import Workspace
 
 both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -237,13 +238,10 @@ def test_nan_stays_in_its_sentence(backend, dtype):
 
 def cached_logits(model, source, ids):
     """The logits (T, vocab_size) of decode steps that read `ids` (T,) one at a time, as generate does."""
-    rows = []
-    with model._borrow([source], [()], steps=len(ids)) as workspace:
-        workspace.encode(ENCODER_WITH_MEMORY, [source])
-        workspace.begin_steps(1)
-        for position, word in enumerate(ids):
-            workspace.step(DECODER, [word], position)
-            rows.append(workspace.result(DECODER, "logits")[0])
+    workspace, rows = ready_to_decode(model, [source], len(ids)), []
+    for position, word in enumerate(ids):
+        workspace.step(DECODER, [word], position)
+        rows.append(workspace.result(DECODER, "logits")[0])
     return np.array(rows)
 
 

@@ -1,5 +1,6 @@
 """Our safetensors reader and writer against hostile files and against the `safetensors` package."""
 
+import contextlib
 import io
 import json
 import os
@@ -241,10 +242,8 @@ def test_hostile_strings_take_linear_time():
     many = 10**6
     for text in (b'{"' + b'\\"' * many, b'{"' + b"\\" * many, b'["' + b'","' * many,
                  b'{"' + b"[" * many + b'":1}'):
-        try:
+        with contextlib.suppress(CheckpointError):
             parse_json("f", text, "header")
-        except CheckpointError:
-            pass
     assert time.perf_counter() - start < 10  # quadratic: hours
 
 

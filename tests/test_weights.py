@@ -96,7 +96,7 @@ def test_the_callers_arrays_are_not_shared():
     for name, array in given.items():
         assert array.flags.writeable and not np.shares_memory(array, prepared[name])
     views = {name: array[:] for name, array in given.items()}
-    for name, view in views.items():
+    for view in views.values():
         view.flags.writeable = False  # but its owner can still write
     for name, array in prepare_weights(SMALL, views).items():
         assert not np.shares_memory(array, given[name])

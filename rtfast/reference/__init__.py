@@ -4,7 +4,7 @@ kernels.py has the kernels, executor.py runs programs with them; together they a
 """
 
 from .executor import Executor
-from .kernels import *
+from .kernels import *  # noqa: F403  every kernel, by kernels.__all__
 from .kernels import __all__ as _kernels
 
 __all__ = [*_kernels, "Executor"]
