@@ -18,15 +18,16 @@ cdef void* address_or_null(object array) except? NULL:
 
 
 cdef void* allocate(size_t bytes) except NULL:
-    cdef void* memory = allocate_aligned(bytes)
+    cdef void* memory = take_memory(bytes, False)
     if memory == NULL:
         raise MemoryError(f"no room for {bytes} bytes")
     return memory
 
 
 cdef void* allocate_zeroed(size_t bytes) except NULL:
-    cdef void* memory = allocate(bytes)
-    memset(memory, 0, bytes)
+    cdef void* memory = take_memory(bytes, True)
+    if memory == NULL:
+        raise MemoryError(f"no room for {bytes} bytes")
     return memory
 
 
@@ -39,15 +40,16 @@ cdef int run_ops(const Op* ops, Py_ssize_t n_ops, int wanted) except -1:
     for i in range(n_ops):
         run.scratch_bytes = max(run.scratch_bytes, ops[i].scratch_bytes)
     run.scratch_bytes = (run.scratch_bytes + 127) // 64 * 64
-    run.scratch = <char*> allocate(run.scratch_bytes * wanted + n_ops * sizeof(int64_t))
+    run.scratch = <char*> allocate(run.scratch_bytes * wanted + 2 * n_ops * sizeof(int64_t))
     run.claimed = <int64_t*> (run.scratch + run.scratch_bytes * wanted)
-    memset(run.claimed, 0, n_ops * sizeof(int64_t))
+    run.done = run.claimed + n_ops
+    memset(run.claimed, 0, 2 * n_ops * sizeof(int64_t))
     if wanted == 1:
         walk_ops(&run, 0, 1)
     else:
         with nogil:
             run_on_team(&run, wanted)
-    free(run.scratch)
+    release_memory(run.scratch)
     return 0
 
 
@@ -70,7 +72,7 @@ cdef class PackedWeight:
         self.panels = allocate(self.bytes)
 
     def __dealloc__(self):
-        free(self.panels)
+        release_memory(self.panels)
 
     @property
     def nbytes(self):
@@ -294,6 +296,6 @@ def attention(q, k, v, mask, bint causal, double scale, out, scores, scaled_scor
         wanted = members_for(ops[0].nanoseconds + ops[1].nanoseconds)
         run_ops(ops, 2, wanted)
     finally:
-        free(cache.keys)
-        free(cache.values)
-        free(numbers)
+        release_memory(cache.keys)
+        release_memory(cache.values)
+        release_memory(numbers)

@@ -13,7 +13,6 @@ executor.pxi   programs of ops              roofline.pxi    what the core can do
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, sqrt, sqrtf
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "platform.h" nogil:

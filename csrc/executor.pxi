@@ -24,7 +24,7 @@ cdef class BoundProgram:
     cdef int* dimension
     cdef int* role                   # of the cache of a store or an attention, else -1
     cdef int* is_attention
-    cdef int64_t* claimed
+    cdef int64_t* claimed            # tasks handed out per op, and then tasks done
     cdef Py_ssize_t n_ops
     cdef Sizes sizes                 # of the last run, which the ops are set to
     cdef int64_t estimate            # nanoseconds of such a run on one thread
@@ -41,16 +41,16 @@ cdef class BoundProgram:
         self.dimension = <int*> allocate_zeroed(self.n_ops * sizeof(int))
         self.role = <int*> allocate_zeroed(self.n_ops * sizeof(int))
         self.is_attention = <int*> allocate_zeroed(self.n_ops * sizeof(int))
-        self.claimed = <int64_t*> allocate_zeroed(self.n_ops * sizeof(int64_t))
+        self.claimed = <int64_t*> allocate_zeroed(2 * self.n_ops * sizeof(int64_t))
         self.places, self.extras = {}, {}
 
     def __dealloc__(self):
-        free(self.ops)
-        free(self.size)
-        free(self.dimension)
-        free(self.role)
-        free(self.is_attention)
-        free(self.claimed)
+        release_memory(self.ops)
+        release_memory(self.size)
+        release_memory(self.dimension)
+        release_memory(self.role)
+        release_memory(self.is_attention)
+        release_memory(self.claimed)
 
 
 cdef class CacheMemory:
@@ -69,8 +69,8 @@ cdef class CacheMemory:
         self.cache.values = allocate_zeroed(values)
 
     def __dealloc__(self):
-        free(self.cache.keys)
-        free(self.cache.values)
+        release_memory(self.cache.keys)
+        release_memory(self.cache.values)
 
 
 cdef class Executor:
@@ -109,8 +109,8 @@ cdef class Executor:
             self.bind(bound, trace)
 
     def __dealloc__(self):
-        free(self.arena)
-        free(self.scratch)
+        release_memory(self.arena)
+        release_memory(self.scratch)
 
     # Binding ------------------------------------------------------------------------------
 
@@ -259,8 +259,9 @@ cdef class Executor:
                            [longest, target_keys, memory_keys])
         if bound.threads != num_threads or memcmp(&self.sizes, &bound.sizes, sizeof(Sizes)) != 0:
             self.size_ops(bound)
-        memset(bound.claimed, 0, bound.n_ops * sizeof(int64_t))
-        run = Run(bound.ops, bound.n_ops, self.scratch, self.scratch_bytes, bound.claimed, 0, 0)
+        memset(bound.claimed, 0, 2 * bound.n_ops * sizeof(int64_t))
+        run = Run(bound.ops, bound.n_ops, self.scratch, self.scratch_bytes, bound.claimed,
+                  bound.claimed + bound.n_ops)
         if bound.estimate < SERIAL_NANOSECONDS:
             walk_ops(&run, 0, 1)
         else:
@@ -300,7 +301,7 @@ cdef class Executor:
         if needed > self.scratch_bytes or members > self.scratch_members:
             needed = max(needed, self.scratch_bytes)
             members = max(members, self.scratch_members)
-            free(self.scratch)
+            release_memory(self.scratch)
             self.scratch, self.scratch_bytes, self.scratch_members = NULL, 0, 0
             self.scratch = <char*> allocate(needed * members)
             self.scratch_bytes, self.scratch_members = needed, members

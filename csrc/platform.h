@@ -17,7 +17,7 @@ static inline int64_t atomic_get(int64_t *word) { return __atomic_load_n(word, _
 static inline void atomic_set(int64_t *word, int64_t x) { __atomic_store_n(word, x, __ATOMIC_RELEASE); }
 /* Sequentially consistent: "announce that I sleep, then look again" must not be reordered. */
 static inline int64_t atomic_add(int64_t *word, int64_t x) { return __atomic_fetch_add(word, x, __ATOMIC_SEQ_CST); }
-static inline int atomic_claim(int64_t *flag) { return !__atomic_exchange_n(flag, 1, __ATOMIC_ACQ_REL); }
+static inline int64_t atomic_swap(int64_t *word, int64_t x) { return __atomic_exchange_n(word, x, __ATOMIC_SEQ_CST); }
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -87,10 +87,19 @@ static inline int start_thread(void *(*body)(void *), void *argument) {
 
 static inline int call_after_fork_in_child(void (*function)(void)) { return pthread_atfork(NULL, NULL, function); }
 
-/* Memory that starts on a cache line; NULL where there is none. Give back with free(). */
-static inline void *allocate_aligned(size_t bytes) {
-    void *memory = NULL;
-    if (bytes > (size_t)PTRDIFF_MAX - 64) return NULL;
-    return posix_memalign(&memory, 64, bytes ? (bytes + 63) / 64 * 64 : 64) ? NULL : memory;
+/* Memory that starts on a cache line; NULL where there is none. Zeroed pages are only taken once they are
+ * touched. Give back with release_memory(), which takes NULL too. */
+static inline void *take_memory(size_t bytes, int zeroed) {
+    const size_t extra = 64 + sizeof(void *);
+    char *start, *aligned;
+    if (bytes > (size_t)PTRDIFF_MAX - extra) return NULL;
+    start = zeroed ? (char *)calloc(1, bytes + extra) : (char *)malloc(bytes + extra);
+    if (!start) return NULL;
+    aligned = (char *)(((uintptr_t)start + extra - 1) & ~(uintptr_t)63);
+    ((void **)aligned)[-1] = start;
+    return aligned;
+}
+static inline void release_memory(void *memory) {
+    if (memory) free(((void **)memory)[-1]);
 }
 #endif

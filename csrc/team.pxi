@@ -1,46 +1,49 @@
 """The team of threads: one per process, made on first use, asleep when idle.
 
 Every operation is a list of independent tasks (`Op`). A run of several ops is one call of the
-team: all members walk the list together, claim tasks of the current op from a shared counter
-and meet at a barrier before the next. Tasks split outputs, never a sum, so that who computes
-what cannot change a bit.
+team: all members walk the list, claim tasks of an op from a shared counter, and go on to the
+next op when this one's tasks are done. Nobody waits for a member that holds no task: one that
+the operating system keeps from running joins late, or not at all. Tasks split outputs, never a
+sum, so that who computes what cannot change a bit.
 """
 
 cdef extern from "platform.h" nogil:
     int64_t atomic_get(int64_t* word)
     void atomic_set(int64_t* word, int64_t x)
     int64_t atomic_add(int64_t* word, int64_t x)
-    bint atomic_claim(int64_t* flag)
+    int64_t atomic_swap(int64_t* word, int64_t x)
     void pause_briefly()
     int64_t nanoseconds()
     void sleep_while(int64_t* word, int64_t value)
     void wake_all(int64_t* word)
     int start_thread(void* (*body)(void*) noexcept nogil, void* argument)
     int call_after_fork_in_child(void (*function)() noexcept nogil)
-    void* allocate_aligned(size_t bytes)
+    void* take_memory(size_t bytes, bint zeroed)
+    void release_memory(void* memory)
 
 cdef enum:
     MAX_THREADS = 128
     SPIN_NANOSECONDS = 50000     # how long an idle member stays awake
+    SPINS_BEFORE_YIELD = 200     # in a run: then whoever is waited for may need this core
     SERIAL_NANOSECONDS = 20000   # runs estimated shorter than this stay on the calling thread
 
 # One list of ops on its way through the team.
 cdef struct Run:
     const Op* ops
     Py_ssize_t n_ops
-    char* scratch                # n_members pieces of scratch_bytes
+    char* scratch                # a piece of scratch_bytes for each member
     size_t scratch_bytes
     int64_t* claimed             # tasks handed out, per op
-    int64_t arrived              # at the current barrier
-    int64_t phase                # barriers passed
+    int64_t* done                # tasks finished, per op
 
 cdef struct Team:
-    int64_t call                 # number of the current call << 8 | its members: what idle members watch
+    int64_t call                 # number of the latest call << 8 | its members: what idle members watch
+    int64_t open                 # the call that members may join, or 0
+    int64_t inside               # members that have joined, or are about to find that they may not
     int64_t sleepers
-    int64_t unfinished           # members still at work on the current call
     int64_t busy                 # one caller at a time
     Py_ssize_t n_started         # threads besides the caller's
-    Run* run
+    Run* run                     # of the open call
 
 cdef Team team
 cdef int num_threads = 1
@@ -51,19 +54,12 @@ cdef void forget_threads_after_fork() noexcept nogil:
     memset(&team, 0, sizeof(Team))
 
 
-cdef inline void wait_at_barrier(Run* run, int members) noexcept nogil:
-    cdef int64_t phase = atomic_get(&run.phase)
-    cdef int spins = 0
-    if atomic_add(&run.arrived, 1) == members - 1:
-        run.arrived = 0
-        atomic_set(&run.phase, phase + 1)
-        return
-    while atomic_get(&run.phase) == phase:
-        spins += 1
-        if spins < 20000:
-            pause_briefly()
-        else:  # the others may be waiting for this core
-            sched_yield()
+cdef inline void pause_or_yield(int* spins) noexcept nogil:
+    spins[0] += 1
+    if spins[0] < SPINS_BEFORE_YIELD:
+        pause_briefly()
+    else:
+        sched_yield()
 
 
 cdef void walk_ops(Run* run, int member, int members) noexcept nogil:
@@ -71,6 +67,7 @@ cdef void walk_ops(Run* run, int member, int members) noexcept nogil:
     cdef const Op* op
     cdef Py_ssize_t i
     cdef int64_t task
+    cdef int spins
     cdef char* scratch = run.scratch + <size_t> member * run.scratch_bytes
     for i in range(run.n_ops):
         op = &run.ops[i]
@@ -83,8 +80,10 @@ cdef void walk_ops(Run* run, int member, int members) noexcept nogil:
                 if task >= op.n_tasks:
                     break
                 op.task(&op.arguments, task, scratch)
-            if i + 1 < run.n_ops:
-                wait_at_barrier(run, members)
+                atomic_add(&run.done[i], 1)
+            spins = 0
+            while atomic_get(&run.done[i]) < op.n_tasks:
+                pause_or_yield(&spins)
 
 
 cdef void* member_body(void* argument) noexcept nogil:
@@ -107,9 +106,10 @@ cdef void* member_body(void* argument) noexcept nogil:
                 call = atomic_get(&team.call)
         seen = call
         if member < (call & 0xff):
-            walk_ops(team.run, member, <int> (call & 0xff))
-            if atomic_add(&team.unfinished, -1) == 1:
-                wake_all(&team.unfinished)
+            atomic_add(&team.inside, 1)
+            if atomic_add(&team.open, 0) == call:
+                walk_ops(team.run, member, <int> (call & 0xff))
+            atomic_add(&team.inside, -1)
     return NULL
 
 
@@ -124,30 +124,27 @@ cdef int start_members(int wanted) noexcept nogil:
 
 cdef void run_on_team(Run* run, int wanted) noexcept nogil:
     """Walk the ops with up to `wanted` members; alone where another caller has the team."""
-    cdef int members
-    cdef int64_t left, deadline
-    if wanted <= 1 or not atomic_claim(&team.busy):
+    cdef int members, spins = 0
+    cdef int64_t call
+    if wanted <= 1 or atomic_swap(&team.busy, 1) != 0:
         walk_ops(run, 0, 1)
         return
     members = start_members(wanted)
     if members > 1:
+        call = (((team.call >> 8) + 1) << 8) + members
         team.run = run
-        atomic_set(&team.unfinished, members - 1)
-        atomic_add(&team.call, (1 << 8) - (team.call & 0xff) + members)
+        atomic_swap(&team.open, call)
+        atomic_swap(&team.call, call)
         if atomic_add(&team.sleepers, 0) > 0:
             wake_all(&team.call)
         walk_ops(run, 0, members)
-        deadline = nanoseconds() + SPIN_NANOSECONDS
-        left = atomic_get(&team.unfinished)
-        while left > 0:
-            if nanoseconds() < deadline:
-                pause_briefly()
-            else:
-                sleep_while(&team.unfinished, left)
-            left = atomic_get(&team.unfinished)
+        # Everything is computed. Let nobody else in, and wait for those who still look around in `run`.
+        atomic_swap(&team.open, 0)
+        while atomic_add(&team.inside, 0) > 0:
+            pause_or_yield(&spins)
     else:
         walk_ops(run, 0, 1)
-    atomic_set(&team.busy, 0)
+    atomic_swap(&team.busy, 0)
 
 
 cdef int members_for(int64_t estimated_nanoseconds) noexcept nogil:

@@ -141,6 +141,8 @@ class Transformer:
         """
         if self.tokenizer is None:
             raise ValueError("translate: this model has no tokenizer; give it one, or generate() from ids")
+        if not isinstance(text, str) and not all(isinstance(sentence, str) for sentence in text):
+            raise TypeError("translate: text must be a string or a list of strings; generate() takes ids")
         ids = self.generate(text, max_new_tokens)
         if isinstance(text, str):
             return self.tokenizer.decode(ids)
@@ -160,6 +162,10 @@ class Transformer:
             generated = self.generate(source.sentences, max_new_tokens)
             read = [np.array([self.config.sos_id, *ids[:-1]]) for ids in generated]
             target = inputs.Batch(read, source.single, None)  # all of it, padding that was generated too
+            lengths = sorted({len(ids) for ids in generated})
+            if len(lengths) > 1:
+                raise ValueError(f"a trace shows sentences of one length, but of {lengths} words were generated: "
+                                 "trace them one at a time, or give tgt")
             generated = generated[0] if source.single else generated
         else:
             generated = None
@@ -205,29 +211,45 @@ class Transformer:
 
 
 class _Borrowed:
-    """A workspace of the model for the time of a `with`: an idle one that is large enough, or a new one."""
+    """A workspace of the model for the time of a `with`: an idle one that is large enough, or a new one.
+
+    Only list.pop and list.extend touch the idle ones, each of them atomic: a workspace belongs to the thread
+    that popped it, and a fork in between leaves no lock behind.
+    """
 
     def __init__(self, model, capacity):
         self._model, self._capacity = model, capacity
 
     def __enter__(self):
-        model = self._model
-        for workspace in model._idle:
+        model, idle = self._model, self._model._idle
+        self._workspace, too_small = None, []
+        while self._workspace is None and (workspace := _pop(idle)):
             if workspace.capacity.covers(self._capacity):
-                try:
-                    model._idle.remove(workspace)
-                except ValueError:  # another thread was faster
-                    continue
                 self._workspace = workspace
-                return workspace
-        self._workspace = Workspace(model._backend, model._programs, model._packed, self._capacity)
+            else:
+                too_small.append(workspace)
+        idle.extend(too_small)
+        if self._workspace is None:
+            capacity = self._capacity.rounded_up(BATCH, model.config.max_length)
+            self._workspace = Workspace(model._backend, model._programs, model._packed, capacity)
         return self._workspace
 
     def __exit__(self, kind, error, traceback):
         # Only after a run that went well: nothing is left half done in a workspace that is used again.
         if kind is None:
-            self._model._idle.insert(0, self._workspace)
-            del self._model._idle[IDLE_WORKSPACES:]
+            idle, others = self._model._idle, []
+            while workspace := _pop(idle):
+                if not self._workspace.capacity.covers(workspace.capacity):
+                    others.append(workspace)
+            idle.extend([*others[:IDLE_WORKSPACES - 1], self._workspace])
+
+
+def _pop(idle):
+    """The last of a list that other threads pop from too, or None."""
+    try:
+        return idle.pop() if idle else None
+    except IndexError:
+        return None
 
 
 def _capacity(sources, targets, steps=0):

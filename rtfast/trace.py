@@ -27,10 +27,12 @@ class Trace(Mapping):
             self._arrays[item.name] = _shaped(workspace.traced(which, item), item, batch)
 
     def __getitem__(self, name):
-        try:
-            return self._arrays[name]
-        except KeyError:
-            raise KeyError(f"no intermediate is named {name!r}; list(trace) shows all {len(self)}") from None
+        return self._arrays[self._known(name)]
+
+    def _known(self, name):
+        if name not in self._arrays:
+            raise KeyError(f"no intermediate is named {name!r}; list(trace) shows all {len(self)}")
+        return name
 
     def __iter__(self):
         return iter(self._arrays)
@@ -44,15 +46,15 @@ class Trace(Mapping):
 
     def formula(self, name):
         """How the intermediate was computed, in short."""
-        return self._items[name].formula
+        return self._items[self._known(name)].formula
 
     def inputs(self, name):
         """Names of the intermediates and weights that it was computed from."""
-        return self._items[name].inputs
+        return self._items[self._known(name)].inputs
 
     def op(self, name):
         """Kind of the operation that computed it."""
-        return self._items[name].op.kind
+        return self._items[self._known(name)].op.kind
 
     def first_nan(self):
         """Name of the first intermediate that holds a NaN, or None."""

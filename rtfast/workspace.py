@@ -21,6 +21,14 @@ class Capacity(NamedTuple):
     def rows(self, dimension):
         return self.source_rows if dimension == "source" else self.target_rows
 
+    def rounded_up(self, most_sequences, most_length):
+        """A capacity that serves many others too. Memory is only taken once it is touched."""
+        sequences = min(most_sequences, 1 << max(self.sequences - 1, 0).bit_length())
+        source_length, target_length = (min(most_length, -(-length // 32) * 32)
+                                        for length in (self.source_length, self.target_length))
+        source_rows, target_rows = (-(-rows // 64) * 64 for rows in (self.source_rows, self.target_rows))
+        return Capacity(max(sequences, self.sequences), source_rows, source_length, target_rows, target_length)
+
     def covers(self, other):
         return (self.sequences >= other.sequences and self.source_rows >= other.source_rows
                 and self.source_length >= other.source_length and self.target_rows >= other.target_rows

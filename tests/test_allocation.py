@@ -169,6 +169,33 @@ def test_memory_does_not_grow(name, kind, count, work):
     assert grown < 2000, f"{grown} KB more after {count} times"
 
 
+#: Prints by how many KB the process grew for 64 sentences whose translations end with the first word.
+SHORT = """if True:
+    import os
+    import models, rtfast
+    config = rtfast.Config(vocab_size=50, d_model=256, d_ff=256, n_encoder_layers=2, n_decoder_layers=2,
+                           max_length=512, sos_id=1, eos_id=2)
+    weights = models.random_values(config)
+    weights["output.bias"][2] = 1e6
+    model = rtfast.Transformer(config, weights)
+    model.generate([3], 1)
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+    before = resident()
+    for length in (3, 4, 5, 6):
+        assert model.generate(models.ragged_ids(config, [length] * 64)) == [[2]] * 64
+    print(resident() - before)"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc/self/statm")
+@compiled
+def test_short_sentences_take_little_memory(name):
+    """Caches for 64 targets of 512 words would take 200 MB; only what is used of them should."""
+    grown = int(printed(SHORT, RTFAST_BACKEND=name)[0])
+    assert grown < 100_000, f"{grown} KB for 64 translations of one word"
+
+
 @pytest.fixture
 def made(monkeypatch):
     """A list that grows by one, a weak reference, for each workspace that a model makes."""
@@ -193,24 +220,33 @@ def test_a_workspace_is_used_again(backend, made):
         model.encode(source)
         assert len(made) == 1
     for length in (30, 1, 20, 29):
-        model.logits(random_ids(config, length), target)  # several words at a time: more room
+        model.logits(random_ids(config, length), target)  # several words at a time
+    assert len(made) == 1
+    model.encode(random_ids(config, 33))  # capacities are multiples of 32
     assert len(made) == 2
-    model.encode(random_ids(config, 31))
-    assert len(made) == 3
 
 
 def test_few_idle_workspaces_are_kept(backend, made):
-    """However many lengths come along."""
-    config = small_config()
+    """However many shapes of batches come along, none of which serves another."""
+    config = small_config(max_length=1024)
     model = rtfast.Transformer(config, random_values(config))
-    for length in range(1, 41):
-        model.encode(random_ids(config, length))
+    for i in range(7):
+        model.encode([random_ids(config, 2 ** (10 - i)) for _ in range(2 ** i)])
     gc.collect()
-    assert len(made) == 40
-    assert 1 <= sum(one() is not None for one in made) <= 4
+    assert len(made) == 7
+    assert sum(one() is not None for one in made) == 4
     del model
     gc.collect()
     assert all(one() is None for one in made)
+
+
+def test_a_larger_workspace_takes_the_place_of_smaller_ones(backend, made):
+    config = small_config(max_length=1024)
+    model = rtfast.Transformer(config, random_values(config))
+    for length in (1, 100, 1000):
+        model.encode(random_ids(config, length))
+    gc.collect()
+    assert [one() is not None for one in made] == [False, False, True]
 
 
 def test_a_workspace_that_failed_is_not_used_again(backend, made, monkeypatch):

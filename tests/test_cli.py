@@ -134,7 +134,11 @@ def test_a_reader_that_leaves_early():
 
 @posix
 def test_interrupting():
+    def heed_interrupts():  # a shell's background jobs, and so their children, ignore them
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     with subprocess.Popen([sys.executable, "-m", "rtfast", "generate"], env=environment(), cwd=TESTS, text=True,
+                          preexec_fn=heed_interrupts,
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdin.write("hello world\n")
         process.stdin.flush()

@@ -420,3 +420,10 @@ def test_an_error_leaves_the_model_usable(model):
 def test_the_longest_sentence_that_fits(model):
     assert model.encode([3] * SMALL["max_length"]).shape == (40, 12)
     assert model.logits([3], [4] * 40).shape == (40, 13)
+
+
+def test_translate_takes_text():
+    model = rtfast.Transformer.random(rtfast.Config.article(), vocabulary=rtfast.article.VOCABULARY)
+    for given in ([1, 2], ["hello", 2]):
+        with pytest.raises(TypeError, match="text must be a string or a list of strings"):
+            model.translate(given)
