@@ -31,7 +31,7 @@ def measure(benchmark):
     The caller has verified the results first. target: the ratio to reach.
     """
     def run(group, what, ours, others, *, threads=1, target=None, budget=1.0, **extra):
-        row = timing.compare(ours, others, budget)
+        row = timing.compare(ours, others, budget, threads)
         row |= {"group": group, "what": what, "threads": threads, "target": target, **extra}
         ROWS.append(row)
         benchmark.group = group
@@ -74,7 +74,7 @@ def pytest_terminal_summary(terminalreporter, config):
     write(f"{_cpu()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, "
           f"rtfast {rtfast.__version__} on {rtfast.backend()}")
     write(peers.versions())
-    write("ratio: the best peer's time over ours, median and quartiles of alternating rounds")
+    write("ratio: the best peer's time over ours (medians; lower quartiles on several threads), and its quartiles")
     group = None
     for row in sorted(ROWS, key=lambda row: (row["group"], row["threads"])):
         if row["group"] != group:

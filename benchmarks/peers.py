@@ -43,13 +43,28 @@ def versions():
     return line
 
 
+def aligned(shape, dtype=np.float32):
+    """An empty array on a cache line, as a model's own buffers are; everybody works on such."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start:start + size].view(dtype).reshape(shape)
+
+
+def normal(shape, seed=0):
+    """Standard-normal float32 numbers on a cache line."""
+    out = aligned(shape)
+    out[...] = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    return out
+
+
 def matmul_peers(x, weight):
     """name -> function for x @ weight: NumPy, and torch on MKL and on oneDNN where it is installed."""
-    out = np.empty((len(x), weight.shape[1]), x.dtype)
+    out = aligned((len(x), weight.shape[1]))
     peers = {"NumPy": lambda: np.matmul(x, weight, out=out)}
     if torch is not None:
         left, right = torch.from_numpy(x), torch.from_numpy(weight)
-        result = torch.from_numpy(np.empty_like(out))
+        result = torch.from_numpy(aligned(out.shape))
         peers["torch MKL"] = lambda: torch.mm(left, right, out=result)
         left_mkldnn, packed = left.to_mkldnn(), torch.from_numpy(np.ascontiguousarray(weight.T)).to_mkldnn()
         peers["torch oneDNN"] = lambda: torch._C._nn.mkldnn_linear(left_mkldnn, packed)

@@ -10,16 +10,10 @@ SHAPES = [(m, k, n) for k, n in ((512, 512), (512, 2048), (2048, 512), (2048, 20
           for m in (1, 16, 32, 128, 1024)]
 
 
-def operands(m, k, n):
-    rng = np.random.default_rng(m + k + n)
-    return rng.standard_normal((m, k), dtype=np.float32), rng.standard_normal((k, n), dtype=np.float32)
-
-
 @pytest.mark.parametrize("name", [n for n in ("avx512", "avx2", "neon") if n in backends.available()])
 @pytest.mark.parametrize("m, k, n", SHAPES)
 def test_packed_product(measure, peak, threads, name, m, k, n):
-    x, weight = operands(m, k, n)
-    out = np.empty((m, n), np.float32)
+    x, weight, out = peers.normal((m, k)), peers.normal((k, n), seed=1), peers.aligned((m, n))
     with backends.using(name):
         packed = kernels.pack(weight)
         kernels.linear(x, packed, out=out)

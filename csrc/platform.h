@@ -53,7 +53,22 @@ static inline void sleep_while(int64_t *word, int64_t value) {
 static inline void wake_all(int64_t *word) {
     syscall(SYS_futex, futex_of(word), FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
+
+/* Linux likes to wake a thread on the core of the one that woke it, where it then waits for it
+ * to finish. keep_off lets a thread run on all of the caller's CPUs but this one. */
+static inline int64_t this_thread(void) { return (int64_t)syscall(SYS_gettid); }
+static inline int this_cpu(void) { return sched_getcpu(); }
+static inline void keep_off(int64_t thread, int cpu) {
+    cpu_set_t cpus;
+    if (cpu < 0 || sched_getaffinity(0, sizeof cpus, &cpus) != 0 || CPU_COUNT(&cpus) < 2) return;
+    CPU_CLR(cpu, &cpus);
+    sched_setaffinity((pid_t)thread, sizeof cpus, &cpus);
+}
 #else
+static inline int64_t this_thread(void) { return 0; }
+static inline int this_cpu(void) { return -1; }
+static inline void keep_off(int64_t thread, int cpu) { (void)thread; (void)cpu; }
+
 static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t sleep_condition = PTHREAD_COND_INITIALIZER;
 static inline void sleep_while(int64_t *word, int64_t value) {

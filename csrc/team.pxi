@@ -16,6 +16,9 @@ cdef extern from "platform.h" nogil:
     int64_t nanoseconds()
     void sleep_while(int64_t* word, int64_t value)
     void wake_all(int64_t* word)
+    int64_t this_thread()
+    int this_cpu()
+    void keep_off(int64_t thread, int cpu)
     int start_thread(void* (*body)(void*) noexcept nogil, void* argument)
     int call_after_fork_in_child(void (*function)() noexcept nogil)
     void* take_memory(size_t bytes, bint zeroed)
@@ -44,6 +47,8 @@ cdef struct Team:
     int64_t busy                 # one caller at a time
     Py_ssize_t n_started         # threads besides the caller's
     Run* run                     # of the open call
+    int64_t[MAX_THREADS] threads # the operating system's numbers of the members, 0 before they start
+    int[MAX_THREADS] kept_off    # the CPU that each is kept off, plus 1
 
 cdef Team team
 cdef int num_threads = 1
@@ -91,6 +96,7 @@ cdef void* member_body(void* argument) noexcept nogil:
     cdef int member = <int> <Py_ssize_t> argument
     cdef int64_t seen = 0, call, deadline
     cdef int spins
+    atomic_set(&team.threads[member], this_thread())
     while True:
         call = atomic_get(&team.call)
         if call == seen:
@@ -122,6 +128,16 @@ cdef int start_members(int wanted) noexcept nogil:
     return <int> min(<Py_ssize_t> wanted, team.n_started + 1)
 
 
+cdef void wake_members(int members) noexcept nogil:
+    """Wake those that sleep, on other cores than this one."""
+    cdef int cpu = this_cpu(), member
+    for member in range(1, members):
+        if team.kept_off[member] != cpu + 1 and atomic_get(&team.threads[member]) != 0:
+            keep_off(team.threads[member], cpu)
+            team.kept_off[member] = cpu + 1
+    wake_all(&team.call)
+
+
 cdef void run_on_team(Run* run, int wanted) noexcept nogil:
     """Walk the ops with up to `wanted` members; alone where another caller has the team."""
     cdef int members, spins = 0
@@ -136,7 +152,7 @@ cdef void run_on_team(Run* run, int wanted) noexcept nogil:
         atomic_swap(&team.open, call)
         atomic_swap(&team.call, call)
         if atomic_add(&team.sleepers, 0) > 0:
-            wake_all(&team.call)
+            wake_members(members)
         walk_ops(run, 0, members)
         # Everything is computed. Let nobody else in, and wait for those who still look around in `run`.
         atomic_swap(&team.open, 0)
