@@ -10,7 +10,7 @@ embedding.pxi  the way in and out (3.4, 3.5)   arrays.pxi      the kernels on Nu
 executor.pxi   programs of ops              roofline.pxi    what the core can do at best
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, sqrt, sqrtf
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp, memcpy, memset

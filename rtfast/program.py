@@ -22,7 +22,6 @@ class Buffer:
     dimension: str
     width: int
     integer: bool = False
-    slot: int = -1  # which piece of the workspace holds it: see plan_slots
 
 
 @dataclass(eq=False)
@@ -119,9 +118,9 @@ class Program:
         """Let a trace show what `op` writes beside its output when it is asked for `extra`."""
         self.traced.append(Traced(name, form, op, formula, tuple(inputs), extra=extra))
 
-    def trace_output(self, op, formula, inputs, name=None):
+    def trace_output(self, op, formula, inputs):
         """Let a trace show the whole output of `op`."""
-        whole = View(op.output, name or op.output.name, 0, op.output.width)
+        whole = View(op.output, op.output.name, 0, op.output.width)
         self.trace_view(whole, op, formula, inputs)
 
     # Running ------------------------------------------------------------------------------
