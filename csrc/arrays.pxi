@@ -137,7 +137,7 @@ def linear(x, weight, bias, int activation, out):
         return
     op.arguments.linear = LinearArguments(
         address(x), packed.d_in, packed.panels, address_or_null(bias), address(out), packed.d_out,
-        rows, packed.d_in, packed.d_out, activation, 0, 0)
+        rows, packed.d_in, packed.d_out, activation, 0, 0, 0)
     run_linear(&op, rows, packed.is_float)
 
 
@@ -176,7 +176,7 @@ def matmul(a, b, out):
         packed.fill(right + i * k * packed.d_out * size, packed.d_out, 1, 0, packed.d_out)
         op.arguments.linear = LinearArguments(
             left + i * m * k * size, k, packed.panels, NULL, to + i * m * packed.d_out * size, packed.d_out,
-            m, k, packed.d_out, IDENTITY, 0, 0)
+            m, k, packed.d_out, IDENTITY, 0, 0, 0)
         run_linear(&op, m, packed.is_float)
 
 

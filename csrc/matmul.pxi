@@ -10,7 +10,10 @@ additions of one output are the same, and so are its bits.
 cdef enum:
     CHUNK = 256                      # k per chain of additions: part of the results' definition
     CHUNK_STRIDE = CHUNK + 16        # rows of the copied left operand, off the power of two
-    ROW_BLOCK = 48                   # rows whose chunk is copied at a time: it stays in the L2 cache
+    ROW_BLOCK = 48                   # rows whose chunk is copied at a time, about: more would leave the L1 cache
+    MOST_ROWS = ROW_BLOCK * 3 // 2   # of a block: 64 rows are one block, not one and a third
+    HUGE_WEIGHT = 16 << 20           # bytes: one that comes from memory for each block of rows
+    GROUP_BYTES = 1 << 20            # of such a weight, which all rows use before the next: it stays in the L2 cache
 
 
 cdef inline Py_ssize_t panel_width(const vec* like) noexcept nogil:
@@ -22,87 +25,97 @@ cdef inline Py_ssize_t up_to(Py_ssize_t n, Py_ssize_t multiple) noexcept nogil:
     return (n + multiple - 1) // multiple * multiple
 
 
+cdef inline void add_products(
+    int rows, int vectors_across, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_stride,
+    Py_ssize_t k, int first_row, vec* sums,
+) noexcept nogil:
+    """sums (rows, vectors_across) += a[:, k] b[k, :], from row first_row on."""
+    cdef vec right[4 * TILE_VECTORS]
+    cdef vec left
+    cdef int r, j
+    for j in range(vectors_across):
+        right[j] = load(b, j // TILE_VECTORS * b_stride + k * panel_width(a) + j % TILE_VECTORS * lanes(a))
+    for r in range(rows):
+        if r >= first_row:
+            left = splat(a, r * a_stride + k)
+            for j in range(vectors_across):
+                sums[r * vectors_across + j] = fma(left, right[j], sums[r * vectors_across + j])
+
+
 cdef inline void tile(
     int rows, int panels,                           # constants: every use is a kernel of its own
-    const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_stride,
-    Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead,
+    const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_stride, Py_ssize_t n_k, Py_ssize_t tail,
+    vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t step,
 ) noexcept nogil:
     """c (rows, panels * NR) = or += a (rows, n_k) @ b, one chunk.
 
     b_stride: from panel to panel. tail: row r goes on for min(r, tail) more k, the staircase of
-    causal attention. ahead: what to fetch from memory meanwhile, a cache line per k.
+    causal attention. ahead: what to fetch from memory meanwhile, `step` bytes (0, 64 or 128) per two k.
     """
-    cdef vec sums[TILE_ROWS][4 * TILE_VECTORS]
-    cdef vec right[4 * TILE_VECTORS]
-    cdef vec left
-    cdef Py_ssize_t k, width = lanes(a), nr = panel_width(a)
-    cdef int r, j
-    for r in range(rows):
-        for j in range(panels * TILE_VECTORS):
-            sums[r][j] = constant(0.0, a)
-    for k in range(n_k):
-        for j in range(panels * TILE_VECTORS):
-            right[j] = load(b, j // TILE_VECTORS * b_stride + k * nr + j % TILE_VECTORS * width)
+    cdef vec sums[TILE_ROWS * 4 * TILE_VECTORS]
+    cdef Py_ssize_t k = 0
+    cdef int r, j, across = panels * TILE_VECTORS
+    for r in range(rows * across):
+        sums[r] = constant(0.0, a)
+    while k + 2 <= n_k:
         if panels == 1:
-            prefetch(<const char*> ahead + 64 * k)
-        for r in range(rows):
-            left = splat(a, r * a_stride + k)
-            for j in range(panels * TILE_VECTORS):
-                sums[r][j] = fma(left, right[j], sums[r][j])
+            prefetch(ahead)
+            if step > 64:
+                prefetch(<const char*> ahead + 64)
+            ahead = <const vec*> (<const char*> ahead + step)
+        add_products(rows, across, a, a_stride, b, b_stride, k, 0, sums)
+        add_products(rows, across, a, a_stride, b, b_stride, k + 1, 0, sums)
+        k += 2
+    if k < n_k:
+        add_products(rows, across, a, a_stride, b, b_stride, k, 0, sums)
     for k in range(n_k, n_k + tail):
-        for j in range(panels * TILE_VECTORS):
-            right[j] = load(b, j // TILE_VECTORS * b_stride + k * nr + j % TILE_VECTORS * width)
-        for r in range(rows):
-            if r > k - n_k:
-                left = splat(a, r * a_stride + k)
-                for j in range(panels * TILE_VECTORS):
-                    sums[r][j] = fma(left, right[j], sums[r][j])
+        add_products(rows, across, a, a_stride, b, b_stride, k, <int> (k - n_k + 1), sums)
     for r in range(rows):
-        for j in range(panels * TILE_VECTORS):
+        for j in range(across):
             if accumulate:
-                sums[r][j] = load(c, r * c_stride + j * width) + sums[r][j]
-            store(c, r * c_stride + j * width, sums[r][j])
+                sums[r * across + j] = load(c, r * c_stride + j * lanes(a)) + sums[r * across + j]
+            store(c, r * c_stride + j * lanes(a), sums[r * across + j])
 
 
 cdef void tile_of(
     Py_ssize_t rows, Py_ssize_t panels, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_stride,
-    Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead,
+    Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t step,
 ) noexcept nogil:
     """`tile` for a number of rows known only now; from four rows on, a lies CHUNK_STRIDE apart.
 
     With a constant stride one register addresses all rows.
     """
     if panels == 4:
-        tile(1, 4, a, a_stride, b, b_stride, n_k, 0, c, c_stride, accumulate, ahead)
+        tile(1, 4, a, a_stride, b, b_stride, n_k, 0, c, c_stride, accumulate, ahead, step)
     elif panels == 2 and rows == 2:
-        tile(2, 2, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+        tile(2, 2, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif panels == 2:
-        tile(3, 2, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+        tile(3, 2, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif rows == 1:
-        tile(1, 1, a, a_stride, b, b_stride, n_k, 0, c, c_stride, accumulate, ahead)
+        tile(1, 1, a, a_stride, b, b_stride, n_k, 0, c, c_stride, accumulate, ahead, step)
     elif rows == 2:
-        tile(2, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+        tile(2, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif rows == 3:
-        tile(3, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+        tile(3, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif rows == 4:
-        tile(4, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+        tile(4, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif rows == 5:
-        tile(5, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+        tile(5, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif rows == 6:
-        tile(6, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+        tile(6, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif TILE_ROWS > 6:
         if rows == 7:
-            tile(7, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+            tile(7, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
         elif rows == 8:
-            tile(8, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+            tile(8, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
         elif rows == 9:
-            tile(9, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+            tile(9, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
         elif rows == 10:
-            tile(10, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+            tile(10, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
         elif rows == 11:
-            tile(11, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+            tile(11, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
         else:
-            tile(12, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead)
+            tile(12, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
 
 
 cdef void tile_at_edge(
@@ -116,7 +129,7 @@ cdef void tile_at_edge(
             for j in range(vectors(columns, a)):
                 i = j * width
                 store(edge, r * nr + i, load_some(c, r * c_stride + i, columns - i, constant(0.0, a)))
-    tile_of(rows, 1, a, a_stride, b, 0, n_k, tail, edge, nr, accumulate, b)
+    tile_of(rows, 1, a, a_stride, b, 0, n_k, tail, edge, nr, accumulate, b, 0)
     for r in range(rows):
         for j in range(vectors(columns, a)):
             i = j * width
@@ -139,25 +152,24 @@ cdef void multiply_chunk(
     """
     cdef Py_ssize_t nr = panel_width(a), column = 0, first, last, i
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
-    cdef Py_ssize_t at_once = panels_at_once(rows), lines = nr * number_bytes(a) // 64
+    cdef Py_ssize_t at_once = panels_at_once(rows), stride
+    cdef Py_ssize_t step = 128 if n_tiles <= 3 else 64
     cdef const vec* ahead
     if at_once > 1:
         while column + at_once * nr <= columns:
-            tile_of(rows, at_once, a, a_stride, b, b_stride, n_k, tail, at(c, column), c_stride, accumulate, b)
+            tile_of(rows, at_once, a, a_stride, b, b_stride, n_k, tail, at(c, column), c_stride, accumulate, b, 0)
             b = at(b, at_once * b_stride)
             column += at_once * nr
     while column < columns:
         for i in range(n_tiles):
             first, last = rows * i // n_tiles, rows * (i + 1) // n_tiles
             if column + nr <= columns:
-                ahead = b
-                if i < lines:  # each of the first tiles fetches its share of the next panel
-                    ahead = after
-                    if column + nr < columns:
-                        ahead = at(b, b_stride)
-                    ahead = at(ahead, i * n_k * nr // lines)
+                ahead, stride = b, 0
+                if i * n_k * step // 2 < n_k * nr * number_bytes(a):  # this tile's share of the next panel
+                    ahead = at(b, b_stride) if column + nr < columns else after
+                    ahead, stride = <const vec*> (<const char*> ahead + i * n_k * step // 2), step
                 tile_of(last - first, 1, at(a, first * a_stride), a_stride, b, 0, n_k, tail,
-                        at(c, first * c_stride + column), c_stride, accumulate, ahead)
+                        at(c, first * c_stride + column), c_stride, accumulate, ahead, stride)
             else:
                 tile_at_edge(last - first, at(a, first * a_stride), a_stride, b, n_k, tail,
                              at(c, first * c_stride + column), c_stride, columns - column, accumulate, edge)
@@ -214,35 +226,28 @@ cdef void copy_chunk(
 
 
 cdef inline size_t product_scratch_bytes(const vec* like) noexcept nogil:
-    return <size_t> ((ROW_BLOCK * CHUNK_STRIDE + TILE_ROWS * panel_width(like)) * number_bytes(like))
+    return <size_t> ((MOST_ROWS * CHUNK_STRIDE + TILE_ROWS * panel_width(like)) * number_bytes(like))
 
 
 cdef void product(
     const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, const vec* panels, Py_ssize_t n_k, Py_ssize_t columns,
     vec* c, Py_ssize_t c_stride, const vec* bias, int activation, vec* scratch,
 ) noexcept nogil:
-    """c (rows, columns) = activation(a (rows, n_k) @ panels + bias)."""
-    cdef Py_ssize_t nr = panel_width(a), start = 0, block, k, chunk
+    """c (rows, columns) = activation(a (rows, n_k) @ panels + bias); at most MOST_ROWS rows."""
+    cdef Py_ssize_t nr = panel_width(a), k = 0, chunk
     cdef vec* copy = at(scratch, TILE_ROWS * nr)
-    cdef bint copying
-    while start < rows:
-        block = min(ROW_BLOCK, rows - start)
-        copying = block > 3
-        k = 0
-        while True:  # once even where n_k is 0: the sums are then zeros
-            chunk = min(CHUNK, n_k - k)
-            if copying:
-                copy_chunk(at(a, start * a_stride + k), a_stride, block, chunk, copy)
-            multiply_chunk(copy if copying else at(a, start * a_stride + k), CHUNK_STRIDE if copying else a_stride,
-                           block, at(panels, k * nr), n_k * nr, chunk, 0, columns,
-                           at(c, start * c_stride), c_stride, k > 0,
-                           at(panels, (k + chunk) * nr if k + chunk < n_k else 0), scratch)
-            k += chunk
-            if k >= n_k:
-                break
-        if bias != NULL or activation != IDENTITY:
-            finish(at(c, start * c_stride), c_stride, block, columns, bias, activation)
-        start += block
+    while True:  # once even where n_k is 0: the sums are then zeros
+        chunk = min(CHUNK, n_k - k)
+        if rows > 3:
+            copy_chunk(at(a, k), a_stride, rows, chunk, copy)
+        multiply_chunk(copy if rows > 3 else at(a, k), CHUNK_STRIDE if rows > 3 else a_stride,
+                       rows, at(panels, k * nr), n_k * nr, chunk, 0, columns, c, c_stride, k > 0,
+                       at(panels, (k + chunk) * nr if k + chunk < n_k else 0), scratch)
+        k += chunk
+        if k >= n_k:
+            break
+    if bias != NULL or activation != IDENTITY:
+        finish(c, c_stride, rows, columns, bias, activation)
 
 
 cdef void tiny_product(const LinearArguments* linear, vec* edge) noexcept nogil:
@@ -252,7 +257,7 @@ cdef void tiny_product(const LinearArguments* linear, vec* edge) noexcept nogil:
     cdef vec x
     cdef vec zero = constant(0.0, edge)
     tile_of(linear.rows, 1, <const vec*> linear.x, linear.x_stride, <const vec*> linear.weight, 0,
-            linear.d_in, 0, edge, nr, False, <const vec*> linear.weight)
+            linear.d_in, 0, edge, nr, False, <const vec*> linear.weight, 0)
     for r in range(linear.rows):
         for j in range(vectors(linear.d_out, edge)):
             i = j * width
@@ -271,9 +276,10 @@ cdef void linear_task(const LinearArguments* linear, Py_ssize_t task, vec* scrat
     if linear.rows <= 3 and linear.d_in <= CHUNK and linear.d_out <= nr:
         tiny_product(linear, scratch)
         return
-    row = task // linear.n_column_groups * ROW_BLOCK
-    column = task % linear.n_column_groups * linear.panels_per_group * nr
-    product(at(<const vec*> linear.x, row * linear.x_stride), linear.x_stride, min(ROW_BLOCK, linear.rows - row),
+    row = task % linear.n_row_blocks * linear.rows_per_block
+    column = task // linear.n_row_blocks * linear.panels_per_group * nr
+    product(at(<const vec*> linear.x, row * linear.x_stride), linear.x_stride,
+            min(linear.rows_per_block, linear.rows - row),
             at(<const vec*> linear.weight, column * linear.d_in), linear.d_in,
             min(linear.panels_per_group * nr, linear.d_out - column),
             at(<vec*> linear.out, row * linear.out_stride + column), linear.out_stride,
@@ -281,20 +287,23 @@ cdef void linear_task(const LinearArguments* linear, Py_ssize_t task, vec* scrat
 
 
 cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
-    """Split rows and columns so that a few tasks fall to each thread."""
+    """Split rows and columns so that a few tasks fall to each thread, all rows of one group of columns in turn."""
     cdef LinearArguments* linear = &op.arguments.linear
     cdef Py_ssize_t n_panels = up_to(linear.d_out, panel_width(like)) // panel_width(like)
-    cdef Py_ssize_t row_blocks = (rows + ROW_BLOCK - 1) // ROW_BLOCK
-    cdef Py_ssize_t groups = 1
+    cdef Py_ssize_t blocks = max(<Py_ssize_t> 1, (rows + ROW_BLOCK // 2) // ROW_BLOCK), groups = 1
     cdef double numbers = <double> linear.d_in * linear.d_out
     linear.rows = rows
-    if threads > 1 and n_panels > 0 and row_blocks > 0:
-        groups = min(n_panels, max(<Py_ssize_t> 1, (4 * threads + row_blocks - 1) // row_blocks))
+    linear.n_row_blocks = blocks
+    linear.rows_per_block = (rows + blocks - 1) // blocks
+    if blocks > 1 and numbers * number_bytes(like) > HUGE_WEIGHT:
+        groups = min(n_panels, <Py_ssize_t> (numbers * number_bytes(like) / GROUP_BYTES))
+    if threads > 1:
+        groups = max(groups, min(n_panels, (4 * threads + blocks - 1) // blocks))
     linear.panels_per_group = max(<Py_ssize_t> 1, (n_panels + groups - 1) // groups)
     if rows <= 3:  # whole sets of panels at once
         linear.panels_per_group = up_to(linear.panels_per_group, 4)
-    linear.n_column_groups = (n_panels + linear.panels_per_group - 1) // linear.panels_per_group
-    op.n_tasks = row_blocks * linear.n_column_groups
+    op.n_tasks = 0 if rows == 0 else blocks * (
+        (n_panels + linear.panels_per_group - 1) // linear.panels_per_group)
     op.nanoseconds = <int64_t> (numbers * number_bytes(like) * max(<double> rows / 300, 1.0 / 30))
     op.scratch_bytes = product_scratch_bytes(like)
     op.task = <TaskFunction> (<void*> linear_task[vec])

@@ -16,7 +16,7 @@ cdef struct LinearArguments:         # out (rows, d_out) = activation(x @ weight
     Py_ssize_t out_stride
     Py_ssize_t rows, d_in, d_out
     int activation
-    Py_ssize_t n_column_groups, panels_per_group
+    Py_ssize_t n_row_blocks, rows_per_block, panels_per_group
 
 cdef struct PackArguments:           # a matrix into panels
     const void* weight               # element (k, n) at k * row_stride + n * column_stride
