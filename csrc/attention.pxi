@@ -88,7 +88,7 @@ cdef Py_ssize_t softmax_masked(vec* x, const unsigned char* mask, Py_ssize_t n, 
             put(dense, m, number(x, k))
             m += 1
     if m > 0:
-        softmax_row(dense, m, not article, dense)
+        softmax_some(1, dense, 0, m, 1.0, not article, dense)
     m = 0
     for k in range(n):
         if mask[k]:
@@ -125,15 +125,16 @@ cdef void weigh_scores(
         mask = attention.mask + row * attention.most_keys
     if attention.scores != NULL:
         trace_scores(attention, attention.scores, row, x, n_keys, n_keys)
-    if attention.scaled_scores != NULL:
-        scale_row(x, n_keys, attention.scale, x)
-        trace_scores(attention, attention.scaled_scores, row, x, n_keys, n_keys)
+    if mask == NULL and attention.scaled_scores == NULL and attention.scale > 0:
+        softmax_some(1, x, 0, n, attention.scale, not attention.article, x)
     else:
-        scale_row(x, n, attention.scale, x)
-    if mask != NULL:
-        softmax_masked(x, mask, n, attention.article, dense)
-    elif n > 0:
-        softmax_row(x, n, not attention.article, x)
+        scale_row(x, n_keys if attention.scaled_scores != NULL else n, attention.scale, x)
+        if attention.scaled_scores != NULL:
+            trace_scores(attention, attention.scaled_scores, row, x, n_keys, n_keys)
+        if mask != NULL:
+            softmax_masked(x, mask, n, attention.article, dense)
+        elif n > 0:
+            softmax_some(1, x, 0, n, 1.0, not attention.article, x)
     if attention.weights != NULL:
         trace_scores(attention, attention.weights, row, x, n, n_keys)
 

@@ -29,28 +29,32 @@ cdef inline vec exp_polynomial(vec r, const vec* like) noexcept nogil:
     return p
 
 
-cdef inline vec exp_(vec x, const vec* like) noexcept nogil:
-    """e^x, at most 1 ULP or so off: x = n ln 2 + r, and e^x = 2^n e^r.
-
-    2^n is applied in two halves, so that denormal results come out right.
-    """
-    cdef vec n, half, r, low, high, magic, log2_e, minus_ln2_high, minus_ln2_low
+cdef inline vec exp_of_small(vec x, const vec* like) noexcept nogil:
+    """e^x for x <= 0, or little above, at most 1 ULP or so off: x = n ln 2 + r, and e^x = 2^n e^r."""
+    cdef vec n, r, low, magic, log2_e, minus_ln2_high, minus_ln2_low
     if vec is vf:
-        low, high = constant(-104.0, like), constant(89.0, like)
+        low = constant(-104.0, like)
         magic = constant(12582912.0, like)  # 1.5 * 2^23: adding it rounds to a whole number
         minus_ln2_high, minus_ln2_low = constant(-0.693145751953125, like), constant(-1.42860682030941723e-6, like)
     else:
-        low, high = constant(-746.0, like), constant(710.0, like)
+        low = constant(-746.0, like)
         magic = constant(6755399441055744.0, like)  # 1.5 * 2^52
         minus_ln2_high = constant(-0.6931471803691238, like)
         minus_ln2_low = constant(-1.90821492927058770e-10, like)
     log2_e = constant(1.44269504088896340736, like)
-    x = smaller(high, larger(low, x))
-    n = (fma(x, log2_e, magic)) - magic
+    n = fma(x, log2_e, magic) - magic
     r = fma(n, minus_ln2_low, fma(n, minus_ln2_high, x))
     r = fma(r * r, exp_polynomial(r, like), r) + constant(1.0, like)
-    half = fma(n, constant(0.5, like), magic) - magic
-    return r * power_of_two(half) * power_of_two(n - half)
+    r = if_less(x, low, constant(0.0, like), r)  # an underflow is slow in hardware: none where the result is 0
+    return scaled(r, n)
+
+
+cdef inline vec exp_(vec x, const vec* like) noexcept nogil:
+    """e^x."""
+    if vec is vf:
+        return exp_of_small(smaller(constant(89.0, like), x), like)
+    else:
+        return exp_of_small(smaller(constant(710.0, like), x), like)
 
 
 cdef inline vec erf_small(vec s, const vec* like) noexcept nogil:

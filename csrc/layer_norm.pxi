@@ -28,72 +28,119 @@ cdef void add_rows(const vec* x, const vec* y, Py_ssize_t n, vec* out) noexcept 
         store_some(out, i, n - i, load_some(x, i, n - i, zero) + load_some(y, i, n - i, zero))
 
 
-cdef void layer_norm_row(
-    const vec* x, Py_ssize_t n, const vec* gamma, const vec* beta, double eps, bint article, vec* out,
+cdef inline vec summed(const vec* x, const vec* y, Py_ssize_t i) noexcept nogil:
+    """Numbers i and on of x + y, or of x where y is NULL."""
+    return load(x, i) if y == NULL else load(x, i) + load(y, i)
+
+
+cdef inline vec summed_some(const vec* x, const vec* y, Py_ssize_t i, Py_ssize_t n, vec otherwise) noexcept nogil:
+    """The first n lanes of `summed`; the others are `otherwise`."""
+    cdef vec zero = constant(0.0, x)
+    return load_some(x, i, n, otherwise) if y == NULL else load_some(x, i, n, otherwise) + load_some(y, i, n, zero)
+
+
+cdef inline void layer_norm_rows(
+    int rows, const vec* x, const vec* y, Py_ssize_t n, const vec* gamma, const vec* beta, double eps, bint article,
+    vec* total, vec* out,
 ) noexcept nogil:
-    """One row; out may be x."""
-    cdef vec sums[8]
-    cdef vec mean, d, g, b, factor, zero = constant(0.0, x), one = constant(1.0, x)
-    cdef Py_ssize_t i, left, width = lanes(x)
-    cdef int j, per_row = row_vectors(x)
+    """`rows` (a constant) rows of n numbers at once: a row's sum is one chain of additions, and several hide each
+    other's latency. total takes x + y, if it is not NULL; out may be x or y."""
+    cdef vec sums[32]
+    cdef vec mean[4]
+    cdef vec factor[4]
+    cdef vec d, g, b, zero = constant(0.0, x), one = constant(1.0, x)
+    cdef Py_ssize_t i, width = lanes(x)
+    cdef int r, j, per_row = row_vectors(x)
     cdef double variance, deviation
-    for j in range(per_row):
+    for j in range(rows * per_row):
         sums[j] = zero
     i = 0
     while i + 16 <= n:
-        for j in range(per_row):
-            sums[j] = sums[j] + load(x, i + j * width)
+        for r in range(rows):
+            for j in range(per_row):
+                sums[r * per_row + j] = sums[r * per_row + j] + summed(x, y, r * n + i + j * width)
         i += 16
     if i < n:
-        for j in range(per_row):
-            sums[j] = sums[j] + load_some(x, i + j * width, n - i - j * width, zero)
-    mean = constant(rounded(add_lanes(sums, x) / n, x), x)
-    for j in range(per_row):
+        for r in range(rows):
+            for j in range(per_row):
+                sums[r * per_row + j] = sums[r * per_row + j] + summed_some(
+                    x, y, r * n + i + j * width, n - i - j * width, zero)
+    for r in range(rows):
+        mean[r] = constant(rounded(add_lanes(&sums[r * per_row], x) / n, x), x)
+    for j in range(rows * per_row):
         sums[j] = zero
     i = 0
     while i + 16 <= n:
-        for j in range(per_row):
-            d = load(x, i + j * width) - mean
-            sums[j] = fma(d, d, sums[j])
+        for r in range(rows):
+            for j in range(per_row):
+                d = summed(x, y, r * n + i + j * width) - mean[r]
+                sums[r * per_row + j] = fma(d, d, sums[r * per_row + j])
         i += 16
     if i < n:
-        for j in range(per_row):
-            d = load_some(x, i + j * width, n - i - j * width, mean) - mean
-            sums[j] = fma(d, d, sums[j])
-    variance = rounded(add_lanes(sums, x) / n, x)
-    if article:
-        deviation = rounded(square_root(variance, x) + eps, x)
-    else:
-        deviation = square_root(rounded(variance + eps, x), x)
-    factor = constant(reciprocal(deviation, x), x)
-    i = 0
-    while i < n:
-        left = n - i
-        if left >= width:
-            d = (load(x, i) - mean) * factor
-            g = one if gamma == NULL else load(gamma, i)
-            b = zero if beta == NULL else load(beta, i)
-            store(out, i, fma(d, g, b))
+        for r in range(rows):
+            for j in range(per_row):
+                d = summed_some(x, y, r * n + i + j * width, n - i - j * width, mean[r]) - mean[r]
+                sums[r * per_row + j] = fma(d, d, sums[r * per_row + j])
+    for r in range(rows):
+        variance = rounded(add_lanes(&sums[r * per_row], x) / n, x)
+        if article:
+            deviation = rounded(square_root(variance, x) + eps, x)
         else:
-            d = (load_some(x, i, left, mean) - mean) * factor
-            g = one if gamma == NULL else load_some(gamma, i, left, one)
-            b = zero if beta == NULL else load_some(beta, i, left, zero)
-            store_some(out, i, left, fma(d, g, b))
+            deviation = square_root(rounded(variance + eps, x), x)
+        factor[r] = constant(reciprocal(deviation, x), x)
+    i = 0
+    while i + width <= n:
+        g = one if gamma == NULL else load(gamma, i)
+        b = zero if beta == NULL else load(beta, i)
+        for r in range(rows):
+            d = summed(x, y, r * n + i)
+            if total != NULL:
+                store(total, r * n + i, d)
+            store(out, r * n + i, fma((d - mean[r]) * factor[r], g, b))
         i += width
+    if i < n:
+        g = one if gamma == NULL else load_some(gamma, i, n - i, one)
+        b = zero if beta == NULL else load_some(beta, i, n - i, zero)
+        for r in range(rows):
+            d = summed_some(x, y, r * n + i, n - i, zero)
+            if total != NULL:
+                store_some(total, r * n + i, n - i, d)
+            store_some(out, r * n + i, n - i, fma((d - mean[r]) * factor[r], g, b))
+
+
+cdef void layer_norm_some(const NormArguments* norm, Py_ssize_t first, Py_ssize_t rows, vec* scratch) noexcept nogil:
+    """1, 2 or 4 rows."""
+    cdef Py_ssize_t n = norm.width
+    cdef const vec* x = at(<const vec*> norm.x, first * n)
+    cdef const vec* y = <const vec*> norm.y
+    cdef const vec* gamma = <const vec*> norm.gamma
+    cdef const vec* beta = <const vec*> norm.beta
+    cdef vec* total = <vec*> norm.sum
+    cdef vec* out = at(<vec*> norm.out, first * n)
+    if total != NULL:
+        total = at(total, first * n)
+    if y == NULL and rows == 4:
+        layer_norm_rows(4, x, <const vec*> NULL, n, gamma, beta, norm.eps, norm.article, total, out)
+    elif y == NULL and rows == 2:
+        layer_norm_rows(2, x, <const vec*> NULL, n, gamma, beta, norm.eps, norm.article, total, out)
+    elif y == NULL:
+        layer_norm_rows(1, x, <const vec*> NULL, n, gamma, beta, norm.eps, norm.article, total, out)
+    elif rows == 4:
+        layer_norm_rows(4, x, at(y, first * n), n, gamma, beta, norm.eps, norm.article, total, out)
+    elif rows == 2:
+        layer_norm_rows(2, x, at(y, first * n), n, gamma, beta, norm.eps, norm.article, total, out)
+    else:
+        layer_norm_rows(1, x, at(y, first * n), n, gamma, beta, norm.eps, norm.article, total, out)
 
 
 cdef void layer_norm_task(const NormArguments* norm, Py_ssize_t task, vec* scratch) noexcept nogil:
-    cdef Py_ssize_t r, first = task * norm.rows_per_task, width = norm.width
-    cdef const vec* x
-    cdef vec* total
-    for r in range(first, min(norm.rows, first + norm.rows_per_task)):
-        x = at(<const vec*> norm.x, r * width)
-        if norm.y != NULL:
-            total = at(<vec*> (norm.out if norm.sum == NULL else norm.sum), r * width)
-            add_rows(x, at(<const vec*> norm.y, r * width), width, total)
-            x = total
-        layer_norm_row(x, width, <const vec*> norm.gamma, <const vec*> norm.beta, norm.eps, norm.article,
-                       at(<vec*> norm.out, r * width))
+    cdef Py_ssize_t first = task * norm.rows_per_task, end = min(norm.rows, first + norm.rows_per_task), at_once
+    while first < end:
+        at_once = 4 if row_vectors(scratch) <= 2 else 2 if row_vectors(scratch) <= 4 else 1  # chains that registers hold
+        while at_once > end - first:
+            at_once //= 2
+        layer_norm_some(norm, first, at_once, scratch)
+        first += at_once
 
 
 cdef void size_layer_norm(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:

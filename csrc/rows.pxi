@@ -35,13 +35,21 @@ cdef inline double largest_lane(vec* values, const vec* like) noexcept nogil:
     if vec is vf:
         for j in range(ROW_VECTORS_F):
             store(<vec*> f, j * LANES_F, values[j])
-        for i in range(1, 16):
+        for i in range(8):
+            f[i] = f[i] if f[i] > f[i + 8] else f[i + 8]
+        for i in range(4):
+            f[i] = f[i] if f[i] > f[i + 4] else f[i + 4]
+        for i in range(1, 4):
             f[0] = f[i] if f[i] > f[0] else f[0]
         return f[0]
     else:
         for j in range(ROW_VECTORS_D):
             store(<vec*> d, j * LANES_D, values[j])
-        for i in range(1, 16):
+        for i in range(8):
+            d[i] = d[i] if d[i] > d[i + 8] else d[i + 8]
+        for i in range(4):
+            d[i] = d[i] if d[i] > d[i + 4] else d[i + 4]
+        for i in range(1, 4):
             d[0] = d[i] if d[i] > d[0] else d[0]
         return d[0]
 

@@ -75,6 +75,14 @@ INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
         const B bits = (B)(n + fill_##S(magic)) - (B)fill_##S(magic);                             \
         return (V)((bits + BIAS) << MANTISSA_BITS);                                               \
     }                                                                                             \
+    /* x * 2^n, in two steps so that only the second one rounds, where the result is denormal */          \
+    INLINE V scaled_generic_##S(V x, V n) {                                                       \
+        const V magic = fill_##S((T)((U)3 << (MANTISSA_BITS - 1)));                               \
+        const V least = fill_##S((T)(2 - 2 * BIAS));                                              \
+        const V bounded = if_less_##S(least, n, n, least);                                        \
+        const V half = (bounded * fill_##S((T)0.5) + magic) - magic;                              \
+        return x * power_of_two_##S(half) * power_of_two_##S(bounded - half);                     \
+    }                                                                                             \
     INLINE V load_some_generic_##S(const V *p, ptrdiff_t i, ptrdiff_t n, V otherwise) {           \
         T lanes[LANES];                                                                           \
         memcpy(lanes, &otherwise, sizeof lanes);                                                  \
@@ -102,6 +110,8 @@ INLINE vf larger_f(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b);
 INLINE vd larger_d(vd a, vd b) { return (vd)_mm512_max_pd((__m512d)a, (__m512d)b); }
 INLINE vf smaller_f(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
 INLINE vd smaller_d(vd a, vd b) { return (vd)_mm512_min_pd((__m512d)a, (__m512d)b); }
+INLINE vf scaled_f(vf x, vf n) { return (vf)_mm512_scalef_ps((__m512)x, (__m512)n); }
+INLINE vd scaled_d(vd x, vd n) { return (vd)_mm512_scalef_pd((__m512d)x, (__m512d)n); }
 INLINE unsigned first_lanes(ptrdiff_t n) { return n <= 0 ? 0u : n >= 16 ? 0xffffu : (1u << n) - 1; }
 INLINE vf load_some_f(const vf *p, ptrdiff_t i, ptrdiff_t n, vf otherwise) {
     return (vf)_mm512_mask_loadu_ps((__m512)otherwise, (__mmask16)first_lanes(n), (const float *)p + i);
@@ -167,5 +177,10 @@ INLINE vd load_some_d(const vd *p, ptrdiff_t i, ptrdiff_t n, vd other) { return 
 INLINE void store_some_f(vf *p, ptrdiff_t i, ptrdiff_t n, vf v) { store_some_generic_f(p, i, n, v); }
 INLINE void store_some_d(vd *p, ptrdiff_t i, ptrdiff_t n, vd v) { store_some_generic_d(p, i, n, v); }
 
+#endif
+
+#if !defined(__AVX512F__)
+INLINE vf scaled_f(vf x, vf n) { return scaled_generic_f(x, n); }
+INLINE vd scaled_d(vd x, vd n) { return scaled_generic_d(x, n); }
 #endif
 #endif

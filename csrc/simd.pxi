@@ -41,8 +41,8 @@ cdef extern from "simd.h" nogil:
     vd if_less_d(vd a, vd b, vd yes, vd no)
     vf with_sign_of_f(vf magnitude, vf sign)
     vd with_sign_of_d(vd magnitude, vd sign)
-    vf power_of_two_f(vf n)
-    vd power_of_two_d(vd n)
+    vf scaled_f(vf x, vf n)
+    vd scaled_d(vd x, vd n)
 
 ctypedef fused vec:
     vf
@@ -183,9 +183,9 @@ cdef inline vec with_sign_of(vec magnitude, vec sign) noexcept nogil:
         return with_sign_of_d(magnitude, sign)
 
 
-cdef inline vec power_of_two(vec n) noexcept nogil:
-    """2^n for whole n in the normal range of exponents."""
+cdef inline vec scaled(vec x, vec n) noexcept nogil:
+    """x * 2^n for whole n, rounded once; x near 1, or 0 where n may be far below the exponents of the type."""
     if vec is vf:
-        return power_of_two_f(n)
+        return scaled_f(x, n)
     else:
-        return power_of_two_d(n)
+        return scaled_d(x, n)

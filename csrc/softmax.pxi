@@ -1,49 +1,75 @@
 """Softmax (section 3.2.1): exp(x - max) over its sum, row by row."""
 
-cdef void softmax_row(vec* x, Py_ssize_t n, bint subtract_maximum, vec* out) noexcept nogil:
-    """One row; out may be x. Without subtracting the maximum large numbers overflow to NaN."""
-    cdef vec sums[8]
-    cdef vec shift, e, factor, lowest
-    cdef Py_ssize_t i, width = lanes(x)
-    cdef int j, per_row = row_vectors(x)
-    cdef double total
-    lowest = constant(-INFINITY, x)
+cdef inline void softmax_rows(
+    int rows, vec* x, Py_ssize_t stride, Py_ssize_t n, double scale, bint subtract_maximum, vec* out,
+) noexcept nogil:
+    """`rows` (a constant) rows of x * scale, scale > 0, n numbers each and `stride` apart; out may be x.
+
+    Several rows at once hide the latency of each other's sums. Without subtracting the maximum
+    large numbers overflow to NaN.
+    """
+    cdef vec sums[16]                # 16 lanes of every row
+    cdef vec last[16]                # the powers past the last whole 16
+    cdef vec shift[4]
+    cdef vec e, factor, scales = constant(scale, x), lowest = constant(-INFINITY, x)
+    cdef Py_ssize_t i, whole = n // 16 * 16, width = lanes(x)
+    cdef int r, j, per_row = row_vectors(x)
+    for r in range(rows):
+        shift[r] = constant(0.0, x)
     if subtract_maximum:
-        for j in range(per_row):
+        for j in range(rows * per_row):
             sums[j] = lowest
-        i = 0
-        while i + 16 <= n:
-            for j in range(per_row):
-                sums[j] = larger(load(x, i + j * width), sums[j])
-            i += 16
-        if i < n:
-            for j in range(per_row):
-                sums[j] = larger(load_some(x, i + j * width, n - i - j * width, lowest), sums[j])
-        shift = constant(largest_lane(sums, x), x)
-    else:
-        shift = constant(0.0, x)
-    for j in range(per_row):
+        for i in range(0, whole, 16):
+            for r in range(rows):
+                for j in range(per_row):
+                    sums[r * per_row + j] = larger(load(x, r * stride + i + j * width) * scales, sums[r * per_row + j])
+        if whole < n:
+            for r in range(rows):
+                for j in range(per_row):
+                    i = whole + j * width
+                    sums[r * per_row + j] = larger(
+                        load_some(x, r * stride + i, n - i, lowest) * scales, sums[r * per_row + j])
+        for r in range(rows):
+            shift[r] = constant(largest_lane(&sums[r * per_row], x), x)
+    for j in range(rows * per_row):
         sums[j] = constant(0.0, x)
-    i = 0
-    while i + 16 <= n:
-        for j in range(per_row):
-            e = exp_(load(x, i + j * width) - shift, x)
-            store(out, i + j * width, e)
-            sums[j] = sums[j] + e
-        i += 16
-    if i < n:
-        for j in range(per_row):
-            e = exp_(load_some(x, i + j * width, n - i - j * width, lowest) - shift, x)
-            store_some(out, i + j * width, n - i - j * width, e)
-            sums[j] = sums[j] + e
-    total = add_lanes(sums, x)
-    factor = constant(rounded(1.0 / total, x), x)
-    i = 0
-    while i + width <= n:
-        store(out, i, load(out, i) * factor)
-        i += width
-    if i < n:
-        store_some(out, i, n - i, load_some(out, i, n - i, lowest) * factor)
+    for i in range(0, whole, 16):
+        for r in range(rows):
+            for j in range(per_row):
+                e = exp_of_small(load(x, r * stride + i + j * width) * scales - shift[r], x)
+                store(out, r * stride + i + j * width, e)
+                sums[r * per_row + j] = sums[r * per_row + j] + e
+    if whole < n:
+        for r in range(rows):
+            for j in range(per_row):
+                i = whole + j * width
+                e = exp_of_small(load_some(x, r * stride + i, n - i, lowest) * scales - shift[r], x)
+                last[r * per_row + j] = e
+                sums[r * per_row + j] = sums[r * per_row + j] + e
+    for r in range(rows):
+        factor = constant(rounded(1.0 / add_lanes(&sums[r * per_row], x), x), x)
+        i = 0
+        while i < whole:
+            store(out, r * stride + i, load(out, r * stride + i) * factor)
+            i += width
+        if whole < n:
+            for j in range(per_row):
+                i = whole + j * width
+                store_some(out, r * stride + i, n - i, last[r * per_row + j] * factor)
+
+
+cdef void softmax_some(
+    Py_ssize_t rows, vec* x, Py_ssize_t stride, Py_ssize_t n, double scale, bint subtract_maximum, vec* out,
+) noexcept nogil:
+    """`softmax_rows` for any number of rows."""
+    cdef Py_ssize_t r = 0
+    if row_vectors(x) <= 2:
+        while r + 4 <= rows:
+            softmax_rows(4, at(x, r * stride), stride, n, scale, subtract_maximum, at(out, r * stride))
+            r += 4
+    while r < rows:
+        softmax_rows(1, at(x, r * stride), stride, n, scale, subtract_maximum, at(out, r * stride))
+        r += 1
 
 
 cdef void scale_row(const vec* x, Py_ssize_t n, double scale, vec* out) noexcept nogil:
@@ -58,9 +84,9 @@ cdef void scale_row(const vec* x, Py_ssize_t n, double scale, vec* out) noexcept
 
 
 cdef void softmax_task(const RowArguments* row, Py_ssize_t task, vec* scratch) noexcept nogil:
-    cdef Py_ssize_t r, first = task * row.rows_per_task
-    for r in range(first, min(row.rows, first + row.rows_per_task)):
-        softmax_row(at(<vec*> row.x, r * row.width), row.width, True, at(<vec*> row.out, r * row.width))
+    cdef Py_ssize_t first = task * row.rows_per_task
+    softmax_some(min(row.rows_per_task, row.rows - first), at(<vec*> row.x, first * row.width), row.width, row.width,
+                 1.0, True, at(<vec*> row.out, first * row.width))
 
 
 cdef void size_softmax(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
