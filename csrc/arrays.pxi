@@ -261,41 +261,26 @@ def attention(q, k, v, mask, bint causal, double scale, out, scores, scaled_scor
     cdef Py_ssize_t d_key = q.shape[2], d_value = v.shape[2], i
     cdef bint is_float = holds_floats(q)
     cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL)
-    cdef Py_ssize_t size = 4 if is_float else 8, capacity = up_to(n_keys, nr)
+    cdef Py_ssize_t capacity = up_to(n_keys, nr)
     cdef Cache cache
-    cdef Op ops[2]
+    cdef Op op
     cdef int64_t* numbers
-    cdef int wanted
     if batch == 0 or length == 0:
         return
-    numbers = <int64_t*> allocate((4 * batch + 2) * sizeof(int64_t))
+    numbers = <int64_t*> allocate((3 * batch + 1) * sizeof(int64_t))
     cache = Cache(NULL, NULL, capacity, 1, d_key, d_value)
+    for i in range(batch):
+        numbers[i] = n_keys
+        numbers[batch + i] = i
+        numbers[2 * batch + i] = i * length
+    numbers[3 * batch] = batch * length
+    op.arguments.attention = AttentionArguments(
+        address(q), d_key, 0, &cache, numbers + 2 * batch, numbers, numbers + batch, address(k), address(v),
+        batch, 0, 0, address(out), d_value, 0, scale, causal, article_softmax,
+        <unsigned char*> address_or_null(mask), address_or_null(scores), address_or_null(scaled_scores),
+        address_or_null(weights), length, n_keys)
     try:
-        cache.keys = allocate(<size_t> (batch * capacity * d_key * size))
-        cache.values = allocate(<size_t> (batch * capacity * up_to(d_value, nr) * size))
-        for i in range(batch + 1):
-            numbers[i] = i * n_keys
-            numbers[batch + 1 + i] = i * length
-        for i in range(batch):
-            numbers[2 * batch + 2 + i] = n_keys
-            numbers[3 * batch + 2 + i] = i
-        ops[0].arguments.store = StoreArguments(
-            address(k), address(v), d_key, d_value, 0, 0, &cache,
-            numbers, numbers + 2 * batch + 2, numbers + 3 * batch + 2, batch)
-        ops[1].arguments.attention = AttentionArguments(
-            address(q), d_key, 0, &cache, numbers + batch + 1, numbers + 2 * batch + 2, numbers + 3 * batch + 2,
-            batch, 0, address(out), d_value, 0, scale, causal, article_softmax,
-            <unsigned char*> address_or_null(mask), address_or_null(scores), address_or_null(scaled_scores),
-            address_or_null(weights), length, n_keys)
-        if is_float:
-            size_store(&ops[0], batch * n_keys, num_threads, <vf*> NULL)
-            size_attention(&ops[1], batch * length, num_threads, <vf*> NULL)
-        else:
-            size_store(&ops[0], batch * n_keys, num_threads, <vd*> NULL)
-            size_attention(&ops[1], batch * length, num_threads, <vd*> NULL)
-        wanted = members_for(ops[0].nanoseconds + ops[1].nanoseconds)
-        run_ops(ops, 2, wanted)
+        run_rows(&op, batch * length, <SizeFunction> (<void*> size_attention[vf] if is_float
+                                                      else <void*> size_attention[vd]))
     finally:
-        release_memory(cache.keys)
-        release_memory(cache.values)
         release_memory(numbers)

@@ -1,72 +1,37 @@
 """Attention (section 3.2): softmax(q k^T * scale) v, head by head, O(length) memory.
 
-Keys and values lie in a `Cache`, packed for the products of matmul.pxi: keys in panels of NR
-keys, (capacity / NR, d_key, NR), values as (panels of d_value, capacity, NR). New tokens are
-stored into it first, so that the encoder, the decoder's growing cache and cross-attention are
-one code. A task is one block of queries of one head of one sequence.
+Keys and values come from a `Cache` (cache.pxi), which the executor fills first, so that the encoder,
+the decoder's growing cache and cross-attention are one code; or they lie plain in memory, and a
+task packs the keys that it needs. A task is some queries of one head of one sequence, which it takes
+block by block.
 """
 
 cdef enum:
-    QUERY_BLOCK = 2 * TILE_ROWS
+    QUERY_BLOCK = 2 * TILE_ROWS  # queries whose scores are held at a time
+    WORTH_PACKING = 4 * QUERY_BLOCK  # queries that share the keys which a task packs
 
-
-cdef inline Py_ssize_t keys_numbers(const Cache* cache) noexcept nogil:
-    """Numbers that the keys of one head take in a cache."""
-    return cache.capacity * cache.d_key
-
-
-cdef inline Py_ssize_t values_numbers(const Cache* cache, const vec* like) noexcept nogil:
-    """Numbers that the values of one head take in a cache."""
-    return cache.capacity * up_to(cache.d_value, panel_width(like))
-
-
-cdef void store_task(const StoreArguments* put_in, Py_ssize_t task, vec* scratch) noexcept nogil:
-    """The new keys and values of one head of one sequence into the cache."""
-    cdef const Cache* cache = put_in.cache
-    cdef Py_ssize_t nr = panel_width(scratch), width = lanes(scratch)
-    cdef Py_ssize_t sequence = task // cache.heads, head = task % cache.heads
-    cdef Py_ssize_t first = put_in.starts[sequence], n_new = put_in.starts[sequence + 1] - first
-    cdef Py_ssize_t slot = put_in.slots[sequence] * cache.heads + head
-    cdef Py_ssize_t t, i, j, piece, position = put_in.n_keys[sequence] - n_new
-    cdef vec* keys = at(<vec*> cache.keys, slot * keys_numbers(cache))
-    cdef vec* values = at(<vec*> cache.values, slot * values_numbers(cache, scratch))
-    cdef const vec* source
-    cdef vec* column
-    for t in range(n_new):
-        source = at(<const vec*> put_in.k, (first + t) * put_in.k_stride + head * put_in.k_head_stride)
-        column = at(keys, position // nr * cache.d_key * nr + position % nr)
-        for i in range(cache.d_key):
-            put(column, i * nr, number(source, i))
-        source = at(<const vec*> put_in.v, (first + t) * put_in.v_stride + head * put_in.v_head_stride)
-        for piece in range(vectors(cache.d_value, scratch)):
-            i = piece * width
-            j = i // nr * nr  # the panel that column i lies in
-            store_some(values, j * cache.capacity + position * nr + i - j, cache.d_value - i,
-                       load_some(source, i, cache.d_value - i, constant(0.0, scratch)))
-        position += 1
-
-
-cdef void size_store(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
-    cdef StoreArguments* put_in = &op.arguments.store
-    op.n_tasks = put_in.n_sequences * put_in.cache.heads
-    op.nanoseconds = rows * put_in.cache.heads * (put_in.cache.d_key + put_in.cache.d_value // 4)
-    op.scratch_bytes = 0
-    op.task = <TaskFunction> (<void*> store_task[vec])
+# Keys and values of one head of one sequence, as a task sees them.
+cdef struct Head:
+    void* keys                   # packed, or where to pack them panel by panel
+    const void* plain_keys       # (n_keys, d_key) not packed yet, or NULL
+    const void* values           # (n_keys, ...)
+    Py_ssize_t values_row        # from one value to the next
+    Py_ssize_t d_key, d_value, n_keys
 
 
 cdef void attend_masked(
-    const vec* weights, const unsigned char* mask, Py_ssize_t n_keys, const vec* values, const Cache* cache, vec* out,
+    const vec* weights, const unsigned char* mask, Py_ssize_t n_keys, const vec* values, Py_ssize_t values_row,
+    Py_ssize_t d_value, vec* out,
 ) noexcept nogil:
     """out = weights @ values for one query over the keys that its mask lets through.
 
     A masked value is left out, not multiplied by zero: it may be NaN.
     """
-    cdef Py_ssize_t nr = panel_width(out), width = lanes(out), i, j, k, piece
+    cdef Py_ssize_t width = lanes(out), i, k, piece
     cdef vec chunk, total
     cdef bint first
-    for piece in range(vectors(cache.d_value, out)):
+    for piece in range(vectors(d_value, out)):
         i = piece * width
-        j = i // nr * nr
         total = constant(0.0, out)
         chunk = constant(0.0, out)
         first = True
@@ -76,8 +41,8 @@ cdef void attend_masked(
                 first = False
                 chunk = constant(0.0, out)
             if mask[k]:
-                chunk = fma(splat(weights, k), load(values, j * cache.capacity + k * nr + i - j), chunk)
-        store_some(out, i, cache.d_value - i, chunk if first else total + chunk)
+                chunk = fma(splat(weights, k), load_some(values, k * values_row + i, d_value - i, constant(0.0, out)), chunk)
+        store_some(out, i, d_value - i, chunk if first else total + chunk)
 
 
 cdef Py_ssize_t softmax_masked(vec* x, const unsigned char* mask, Py_ssize_t n, bint article, vec* dense) noexcept nogil:
@@ -119,32 +84,30 @@ cdef void trace_scores(
 cdef void weigh_scores(
     const AttentionArguments* attention, Py_ssize_t row, vec* x, Py_ssize_t n, Py_ssize_t n_keys, vec* dense,
 ) noexcept nogil:
-    """One row of scores into weights, in place, over its n visible keys."""
+    """One row of scores into weights, in place, over its n visible keys: masked, traced or of an odd scale."""
     cdef const unsigned char* mask = NULL
     if attention.mask != NULL:
         mask = attention.mask + row * attention.most_keys
     if attention.scores != NULL:
         trace_scores(attention, attention.scores, row, x, n_keys, n_keys)
-    if mask == NULL and attention.scaled_scores == NULL and attention.scale > 0:
-        softmax_some(1, x, 0, n, attention.scale, not attention.article, x)
-    else:
-        scale_row(x, n_keys if attention.scaled_scores != NULL else n, attention.scale, x)
-        if attention.scaled_scores != NULL:
-            trace_scores(attention, attention.scaled_scores, row, x, n_keys, n_keys)
-        if mask != NULL:
-            softmax_masked(x, mask, n, attention.article, dense)
-        elif n > 0:
-            softmax_some(1, x, 0, n, 1.0, not attention.article, x)
+    scale_row(x, n_keys if attention.scaled_scores != NULL else n, attention.scale, x)
+    if attention.scaled_scores != NULL:
+        trace_scores(attention, attention.scaled_scores, row, x, n_keys, n_keys)
+    if mask != NULL:
+        softmax_masked(x, mask, n, attention.article, dense)
+    elif n > 0:
+        softmax_some(1, x, 0, n, 1.0, not attention.article, x)
     if attention.weights != NULL:
         trace_scores(attention, attention.weights, row, x, n, n_keys)
 
 
 cdef void weigh_values(
-    const vec* weights, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t tail, const vec* values,
-    const Cache* cache, vec* out, Py_ssize_t out_stride, vec* scratch,
+    const vec* weights, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t tail, const Head* head,
+    vec* out, Py_ssize_t out_stride, vec* scratch,
 ) noexcept nogil:
     """out (rows, d_value) = weights @ values; row r over n + min(r, tail) keys, all ending in one chunk."""
     cdef Py_ssize_t nr = panel_width(out), k = 0, chunk, stairs
+    cdef const vec* values = <const vec*> head.values
     cdef vec* edge = scratch
     cdef vec* copy = at(scratch, TILE_ROWS * nr)
     while k < n:
@@ -153,52 +116,60 @@ cdef void weigh_values(
         if rows > 3:
             copy_chunk(at(weights, k), stride, rows, chunk + stairs, copy)
         multiply_chunk(copy if rows > 3 else at(weights, k), CHUNK_STRIDE if rows > 3 else stride, rows,
-                       at(values, k * nr), cache.capacity * nr, chunk, stairs, cache.d_value,
-                       out, out_stride, k > 0, at(values, (k + chunk) * nr if k + chunk < n else 0), edge)
+                       at(values, k * head.values_row), head.values_row, nr, chunk, stairs, head.d_value,
+                       out, out_stride, k > 0, values, edge)
         k += chunk
 
 
-cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, vec* scratch) noexcept nogil:
-    cdef const Cache* cache = attention.cache
-    cdef Py_ssize_t nr = panel_width(scratch)
-    cdef Py_ssize_t block = task % attention.n_blocks
-    cdef Py_ssize_t head = task // attention.n_blocks % cache.heads
-    cdef Py_ssize_t sequence = task // attention.n_blocks // cache.heads
-    cdef Py_ssize_t first = attention.starts[sequence], length = attention.starts[sequence + 1] - first
-    cdef Py_ssize_t t = block * QUERY_BLOCK, rows = min(QUERY_BLOCK, length - t), n_keys = attention.n_keys[sequence]
-    cdef Py_ssize_t slot = attention.slots[sequence] * cache.heads + head
-    cdef const vec* values = at(<const vec*> cache.values, slot * values_numbers(cache, scratch))
-    cdef const vec* q
-    cdef vec* out
-    cdef vec* product_scratch = scratch
-    cdef vec* dense = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
-    cdef vec* scores = at(dense, cache.capacity)
-    cdef Py_ssize_t stride, r, n, row, group, tail
-    if rows <= 0:
+cdef void score(
+    const Head* head, const vec* q, Py_ssize_t q_stride, Py_ssize_t rows, Py_ssize_t n, vec* scores, vec* scratch,
+) noexcept nogil:
+    """scores (rows, n up to whole panels) = q k^T."""
+    cdef Py_ssize_t nr = panel_width(q), stride = up_to(n, nr), first = 0, left
+    cdef vec* panel = <vec*> head.keys
+    if head.plain_keys == NULL:
+        product(q, q_stride, rows, panel, head.d_key, stride, scores, stride, NULL, IDENTITY, scratch)
         return
-    q = at(<const vec*> attention.q, (first + t) * attention.q_stride + head * attention.q_head_stride)
-    out = at(<vec*> attention.out, (first + t) * attention.out_stride + head * attention.out_head_stride)
+    while first < n:
+        left = n - first
+        if left < nr:
+            memset(panel, 0, head.d_key * nr * number_bytes(q))
+        pack_keys(at(<const vec*> head.plain_keys, first * head.d_key), head.d_key, min(nr, left), head.d_key, 0, panel)
+        product(q, q_stride, rows, panel, head.d_key, nr, at(scores, first), stride, NULL, IDENTITY, scratch)
+        first += nr
+
+
+cdef void attend_block(
+    const AttentionArguments* attention, const Head* head, const vec* q, Py_ssize_t t, Py_ssize_t rows,
+    Py_ssize_t length, Py_ssize_t row, vec* out, vec* dense, vec* scores, vec* scratch,
+) noexcept nogil:
+    """Queries t to t + rows of a sequence of `length`; row: of query t in what a trace or mask has."""
+    cdef Py_ssize_t nr = panel_width(out), n_keys = head.n_keys, stride, r, n, group, tail
     n = visible(attention, t + rows - 1, length, n_keys)
     if attention.scores != NULL:  # a trace shows the scores of masked pairs too
         n = n_keys
     stride = up_to(n, nr)
-    product(q, attention.q_stride, rows, at(<const vec*> cache.keys, slot * keys_numbers(cache)),
-            cache.d_key, stride, scores, stride, NULL, IDENTITY, product_scratch)
-    row = (sequence * cache.heads + head) * attention.longest + t
-    for r in range(rows):
-        n = visible(attention, t + r, length, n_keys)
-        weigh_scores(attention, row + r, at(scores, r * stride), n, n_keys, dense)
+    score(head, q, attention.q_stride, rows, n, scores, scratch)
+    if attention.mask != NULL or attention.scores != NULL or attention.weights != NULL or not attention.scale > 0:
+        for r in range(rows):
+            n = visible(attention, t + r, length, n_keys)
+            weigh_scores(attention, row + r, at(scores, r * stride), n, n_keys, dense)
+            if attention.mask != NULL:
+                attend_masked(at(scores, r * stride), attention.mask + (row + r) * attention.most_keys, n,
+                              <const vec*> head.values, head.values_row, head.d_value, at(out, r * attention.out_stride))
         if attention.mask != NULL:
-            attend_masked(at(scores, r * stride), attention.mask + (row + r) * attention.most_keys, n,
-                          values, cache, at(out, r * attention.out_stride))
-        elif n == 0:
-            memset(at(out, r * attention.out_stride), 0, cache.d_value * number_bytes(out))
-    if attention.mask != NULL:
-        return
+            return
+    elif attention.causal:
+        for r in range(rows):
+            n = visible(attention, t + r, length, n_keys)
+            softmax_some(1, at(scores, r * stride), 0, n, attention.scale, not attention.article, at(scores, r * stride))
+    else:
+        softmax_some(rows, scores, stride, n_keys, attention.scale, not attention.article, scores)
     r = 0
     while r < rows:
         n = visible(attention, t + r, length, n_keys)
-        if n == 0:
+        if n == 0:  # nothing to attend to: zeros
+            memset(at(out, r * attention.out_stride), 0, head.d_value * number_bytes(out))
             r += 1
             continue
         group = min(TILE_ROWS, rows - r)
@@ -206,9 +177,53 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
         if attention.causal:  # the rows of a tile end in the same chunk of keys
             group = min(group, up_to(n, CHUNK) - n + 1)
             tail = group - 1
-        weigh_values(at(scores, r * stride), stride, group, n, tail, values, cache,
-                     at(out, r * attention.out_stride), attention.out_stride, product_scratch)
+        weigh_values(at(scores, r * stride), stride, group, n, tail, head, at(out, r * attention.out_stride),
+                     attention.out_stride, scratch)
         r += group
+
+
+cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, vec* scratch) noexcept nogil:
+    cdef const Cache* cache = attention.cache
+    cdef Py_ssize_t nr = panel_width(scratch), per_task = attention.queries_per_task
+    cdef Py_ssize_t t = task % attention.tasks_per_head * per_task
+    cdef Py_ssize_t head_number = task // attention.tasks_per_head % cache.heads
+    cdef Py_ssize_t sequence = task // attention.tasks_per_head // cache.heads
+    cdef Py_ssize_t first = attention.starts[sequence], length = attention.starts[sequence + 1] - first
+    cdef Py_ssize_t end = min(t + per_task, length), slot = attention.slots[sequence] * cache.heads + head_number
+    cdef Py_ssize_t row = (sequence * cache.heads + head_number) * attention.longest, n
+    cdef vec* dense = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
+    cdef vec* scores = at(dense, cache.capacity)
+    cdef vec* room = at(scores, QUERY_BLOCK * cache.capacity)
+    cdef const vec* q = at(<const vec*> attention.q, first * attention.q_stride + head_number * attention.q_head_stride)
+    cdef vec* out = at(<vec*> attention.out, first * attention.out_stride + head_number * attention.out_head_stride)
+    cdef Head head
+    if t >= end:
+        return
+    head.d_key, head.d_value, head.n_keys = cache.d_key, cache.d_value, attention.n_keys[sequence]
+    head.plain_keys = NULL
+    if attention.k == NULL:
+        head.keys = at(<vec*> cache.keys, slot * keys_numbers(cache.capacity, head.d_key))
+        head.values_row = values_width(head.d_value, scratch)
+        head.values = at(<const vec*> cache.values, slot * cache.capacity * head.values_row)
+    else:
+        n = head.n_keys if attention.scores != NULL else visible(attention, end - 1, length, head.n_keys)
+        head.keys = room
+        head.plain_keys = at(<const vec*> attention.k, slot * head.n_keys * head.d_key)
+        if end - t > QUERY_BLOCK:  # packed for all the blocks at once
+            if n % nr != 0:
+                memset(at(room, n // nr * nr * head.d_key), 0, head.d_key * nr * number_bytes(room))
+            pack_keys(<const vec*> head.plain_keys, head.d_key, n, head.d_key, 0, room)
+            head.plain_keys = NULL
+        head.values = at(<const vec*> attention.v, slot * head.n_keys * head.d_value)
+        head.values_row = head.d_value
+        if head.d_value % nr != 0:
+            room = at(room, keys_numbers(cache.capacity, head.d_key))
+            copy_values(<const vec*> head.values, head.d_value, n, head.d_value, room)
+            head.values, head.values_row = room, values_width(head.d_value, scratch)
+    while t < end:
+        attend_block(attention, &head, at(q, t * attention.q_stride), t, min(<Py_ssize_t> QUERY_BLOCK, end - t), length,
+                     row + t, at(out, t * attention.out_stride), dense, scores, scratch)
+        t += QUERY_BLOCK
 
 
 cdef void size_attention(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
@@ -216,8 +231,17 @@ cdef void size_attention(Op* op, Py_ssize_t rows, int threads, const vec* like) 
     cdef AttentionArguments* attention = &op.arguments.attention
     cdef const Cache* cache = attention.cache
     cdef double pairs = <double> rows * attention.most_keys
-    attention.n_blocks = (attention.longest + QUERY_BLOCK - 1) // QUERY_BLOCK
-    op.n_tasks = attention.n_sequences * cache.heads * attention.n_blocks
+    cdef Py_ssize_t heads = max(<Py_ssize_t> 1, attention.n_sequences * cache.heads), numbers, pieces = 1
+    if threads > 1:
+        pieces = (4 * threads + heads - 1) // heads
+    attention.queries_per_task = up_to(max(<Py_ssize_t> 1, (attention.longest + pieces - 1) // pieces), QUERY_BLOCK)
+    numbers = (1 + QUERY_BLOCK) * cache.capacity
+    if attention.k != NULL:
+        attention.queries_per_task = max(<Py_ssize_t> WORTH_PACKING, attention.queries_per_task)
+        numbers += keys_numbers(cache.capacity, cache.d_key) + cache.capacity * values_width(cache.d_value, like)
+    attention.tasks_per_head = max(
+        <Py_ssize_t> 1, (attention.longest + attention.queries_per_task - 1) // attention.queries_per_task)
+    op.n_tasks = attention.n_sequences * cache.heads * attention.tasks_per_head
     op.nanoseconds = <int64_t> (pairs * cache.heads * (0.3 + (cache.d_key + cache.d_value) / 60.0))
-    op.scratch_bytes = product_scratch_bytes(like) + <size_t> ((1 + QUERY_BLOCK) * cache.capacity * number_bytes(like))
+    op.scratch_bytes = product_scratch_bytes(like) + <size_t> (numbers * number_bytes(like))
     op.task = <TaskFunction> (<void*> attention_task[vec])

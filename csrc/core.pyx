@@ -5,7 +5,8 @@
 simd.pxi       vectors of the machine          team.pxi        threads and lists of tasks
 elementary.pxi exp, erf, activations           ops.pxi         what each operation works on
 matmul.pxi     packed products (3.2, 3.3)      softmax.pxi     3.2.1
-attention.pxi  keys, values, attention (3.2)   layer_norm.pxi  add & norm (3.1)
+cache.pxi      keys and values                 attention.pxi   3.2
+layer_norm.pxi add & norm (3.1)
 embedding.pxi  the way in and out (3.4, 3.5)   arrays.pxi      the kernels on NumPy arrays
 executor.pxi   programs of ops              roofline.pxi    what the core can do at best
 """
@@ -27,6 +28,7 @@ include "matmul.pxi"
 include "softmax.pxi"
 include "layer_norm.pxi"
 include "embedding.pxi"
+include "cache.pxi"
 include "attention.pxi"
 include "arrays.pxi"
 include "executor.pxi"

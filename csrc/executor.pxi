@@ -62,7 +62,7 @@ cdef class CacheMemory:
         cdef Py_ssize_t size = 4 if is_float else 8
         cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL)
         cdef Py_ssize_t capacity = up_to(length, nr)
-        cdef size_t keys = slots * spec.heads * capacity * spec.d_key * size
+        cdef size_t keys = slots * spec.heads * keys_numbers(capacity, spec.d_key) * size
         cdef size_t values = slots * spec.heads * capacity * up_to(spec.d_value, nr) * size
         self.cache = Cache(NULL, NULL, capacity, spec.heads, spec.d_key, spec.d_value)
         self.cache.keys = allocate_zeroed(keys)
@@ -209,7 +209,7 @@ cdef class Executor:
         keys = "memory_keys" if op.cache.role == "cross" else side + "_keys"
         bound.ops[i].arguments.attention = AttentionArguments(
             self.columns(bound, query), query.buffer.width, op.cache.d_key, &memory.cache,
-            self.indices(side + "_starts"), self.indices(keys), self.indices(side + "_slots"), 0, 0,
+            self.indices(side + "_starts"), self.indices(keys), self.indices(side + "_slots"), NULL, NULL, 0, 0, 0,
             self.buffer(bound, op.output), op.output.width, op.cache.d_value, op.options["scale"],
             op.options["causal"], op.options["article_softmax"], NULL, self.extra(bound, op, "scores"),
             self.extra(bound, op, "scaled_scores"), self.extra(bound, op, "weights"), 0, 0)

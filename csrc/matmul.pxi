@@ -26,15 +26,15 @@ cdef inline Py_ssize_t up_to(Py_ssize_t n, Py_ssize_t multiple) noexcept nogil:
 
 
 cdef inline void add_products(
-    int rows, int vectors_across, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_stride,
-    Py_ssize_t k, int first_row, vec* sums,
+    int rows, int vectors_across, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row,
+    Py_ssize_t b_stride, Py_ssize_t k, int first_row, vec* sums,
 ) noexcept nogil:
     """sums (rows, vectors_across) += a[:, k] b[k, :], from row first_row on."""
     cdef vec right[4 * TILE_VECTORS]
     cdef vec left
     cdef int r, j
     for j in range(vectors_across):
-        right[j] = load(b, j // TILE_VECTORS * b_stride + k * panel_width(a) + j % TILE_VECTORS * lanes(a))
+        right[j] = load(b, j // TILE_VECTORS * b_stride + k * b_row + j % TILE_VECTORS * lanes(a))
     for r in range(rows):
         if r >= first_row:
             left = splat(a, r * a_stride + k)
@@ -44,12 +44,12 @@ cdef inline void add_products(
 
 cdef inline void tile(
     int rows, int panels,                           # constants: every use is a kernel of its own
-    const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_stride, Py_ssize_t n_k, Py_ssize_t tail,
-    vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t step,
+    const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
+    Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t step,
 ) noexcept nogil:
     """c (rows, panels * NR) = or += a (rows, n_k) @ b, one chunk.
 
-    b_stride: from panel to panel. tail: row r goes on for min(r, tail) more k, the staircase of
+    b_row: from k to k; b_stride: from panel to panel. tail: row r goes on for min(r, tail) more k, the staircase of
     causal attention. ahead: what to fetch from memory meanwhile, `step` bytes (0, 64 or 128) per two k.
     """
     cdef vec sums[TILE_ROWS * 4 * TILE_VECTORS]
@@ -63,13 +63,13 @@ cdef inline void tile(
             if step > 64:
                 prefetch(<const char*> ahead + 64)
             ahead = <const vec*> (<const char*> ahead + step)
-        add_products(rows, across, a, a_stride, b, b_stride, k, 0, sums)
-        add_products(rows, across, a, a_stride, b, b_stride, k + 1, 0, sums)
+        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 0, sums)
+        add_products(rows, across, a, a_stride, b, b_row, b_stride, k + 1, 0, sums)
         k += 2
     if k < n_k:
-        add_products(rows, across, a, a_stride, b, b_stride, k, 0, sums)
+        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 0, sums)
     for k in range(n_k, n_k + tail):
-        add_products(rows, across, a, a_stride, b, b_stride, k, <int> (k - n_k + 1), sums)
+        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, <int> (k - n_k + 1), sums)
     for r in range(rows):
         for j in range(across):
             if accumulate:
@@ -78,7 +78,8 @@ cdef inline void tile(
 
 
 cdef void tile_of(
-    Py_ssize_t rows, Py_ssize_t panels, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_stride,
+    Py_ssize_t rows, Py_ssize_t panels, const vec* a, Py_ssize_t a_stride,
+    const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
     Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t step,
 ) noexcept nogil:
     """`tile` for a number of rows known only now; from four rows on, a lies CHUNK_STRIDE apart.
@@ -86,40 +87,40 @@ cdef void tile_of(
     With a constant stride one register addresses all rows.
     """
     if panels == 4:
-        tile(1, 4, a, a_stride, b, b_stride, n_k, 0, c, c_stride, accumulate, ahead, step)
+        tile(1, 4, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, step)
     elif panels == 2 and rows == 2:
-        tile(2, 2, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(2, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif panels == 2:
-        tile(3, 2, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(3, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif rows == 1:
-        tile(1, 1, a, a_stride, b, b_stride, n_k, 0, c, c_stride, accumulate, ahead, step)
+        tile(1, 1, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, step)
     elif rows == 2:
-        tile(2, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(2, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif rows == 3:
-        tile(3, 1, a, a_stride, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(3, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif rows == 4:
-        tile(4, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(4, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif rows == 5:
-        tile(5, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(5, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif rows == 6:
-        tile(6, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(6, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif TILE_ROWS > 6:
         if rows == 7:
-            tile(7, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+            tile(7, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
         elif rows == 8:
-            tile(8, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+            tile(8, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
         elif rows == 9:
-            tile(9, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+            tile(9, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
         elif rows == 10:
-            tile(10, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+            tile(10, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
         elif rows == 11:
-            tile(11, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+            tile(11, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
         else:
-            tile(12, 1, a, CHUNK_STRIDE, b, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+            tile(12, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
 
 
 cdef void tile_at_edge(
-    Py_ssize_t rows, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t n_k, Py_ssize_t tail,
+    Py_ssize_t rows, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row, Py_ssize_t n_k, Py_ssize_t tail,
     vec* c, Py_ssize_t c_stride, Py_ssize_t columns, bint accumulate, vec* edge,
 ) noexcept nogil:
     """`tile` on the last panel, of which only `columns` < NR exist in c: by way of `edge` (TILE_ROWS, NR)."""
@@ -129,7 +130,7 @@ cdef void tile_at_edge(
             for j in range(vectors(columns, a)):
                 i = j * width
                 store(edge, r * nr + i, load_some(c, r * c_stride + i, columns - i, constant(0.0, a)))
-    tile_of(rows, 1, a, a_stride, b, 0, n_k, tail, edge, nr, accumulate, b, 0)
+    tile_of(rows, 1, a, a_stride, b, b_row, 0, n_k, tail, edge, nr, accumulate, b, 0)
     for r in range(rows):
         for j in range(vectors(columns, a)):
             i = j * width
@@ -142,7 +143,7 @@ cdef inline Py_ssize_t panels_at_once(Py_ssize_t rows) noexcept nogil:
 
 
 cdef void multiply_chunk(
-    const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, const vec* b, Py_ssize_t b_stride,
+    const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
     Py_ssize_t n_k, Py_ssize_t tail, Py_ssize_t columns, vec* c, Py_ssize_t c_stride,
     bint accumulate, const vec* after, vec* edge,
 ) noexcept nogil:
@@ -157,7 +158,7 @@ cdef void multiply_chunk(
     cdef const vec* ahead
     if at_once > 1:
         while column + at_once * nr <= columns:
-            tile_of(rows, at_once, a, a_stride, b, b_stride, n_k, tail, at(c, column), c_stride, accumulate, b, 0)
+            tile_of(rows, at_once, a, a_stride, b, b_row, b_stride, n_k, tail, at(c, column), c_stride, accumulate, b, 0)
             b = at(b, at_once * b_stride)
             column += at_once * nr
     while column < columns:
@@ -165,13 +166,13 @@ cdef void multiply_chunk(
             first, last = rows * i // n_tiles, rows * (i + 1) // n_tiles
             if column + nr <= columns:
                 ahead, stride = b, 0
-                if i * n_k * step // 2 < n_k * nr * number_bytes(a):  # this tile's share of the next panel
+                if b_row == nr and i * n_k * step // 2 < n_k * nr * number_bytes(a):  # this tile's share of the next panel
                     ahead = at(b, b_stride) if column + nr < columns else after
                     ahead, stride = <const vec*> (<const char*> ahead + i * n_k * step // 2), step
-                tile_of(last - first, 1, at(a, first * a_stride), a_stride, b, 0, n_k, tail,
+                tile_of(last - first, 1, at(a, first * a_stride), a_stride, b, b_row, 0, n_k, tail,
                         at(c, first * c_stride + column), c_stride, accumulate, ahead, stride)
             else:
-                tile_at_edge(last - first, at(a, first * a_stride), a_stride, b, n_k, tail,
+                tile_at_edge(last - first, at(a, first * a_stride), a_stride, b, b_row, n_k, tail,
                              at(c, first * c_stride + column), c_stride, columns - column, accumulate, edge)
         b = at(b, b_stride)
         column += nr
@@ -241,7 +242,7 @@ cdef void product(
         if rows > 3:
             copy_chunk(at(a, k), a_stride, rows, chunk, copy)
         multiply_chunk(copy if rows > 3 else at(a, k), CHUNK_STRIDE if rows > 3 else a_stride,
-                       rows, at(panels, k * nr), n_k * nr, chunk, 0, columns, c, c_stride, k > 0,
+                       rows, at(panels, k * nr), nr, n_k * nr, chunk, 0, columns, c, c_stride, k > 0,
                        at(panels, (k + chunk) * nr if k + chunk < n_k else 0), scratch)
         k += chunk
         if k >= n_k:
@@ -256,7 +257,7 @@ cdef void tiny_product(const LinearArguments* linear, vec* edge) noexcept nogil:
     cdef const vec* bias = <const vec*> linear.bias
     cdef vec x
     cdef vec zero = constant(0.0, edge)
-    tile_of(linear.rows, 1, <const vec*> linear.x, linear.x_stride, <const vec*> linear.weight, 0,
+    tile_of(linear.rows, 1, <const vec*> linear.x, linear.x_stride, <const vec*> linear.weight, nr, 0,
             linear.d_in, 0, edge, nr, False, <const vec*> linear.weight, 0)
     for r in range(linear.rows):
         for j in range(vectors(linear.d_out, edge)):

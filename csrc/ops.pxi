@@ -64,10 +64,10 @@ cdef struct ArgmaxArguments:
     int64_t* out                     # (rows,)
     Py_ssize_t rows, width
 
-# The keys and values of some sequences, packed for the products (attention.pxi).
+# The keys and values of some sequences, packed for the products (cache.pxi).
 cdef struct Cache:
     void* keys                       # per slot, per head: panels of NR keys, (capacity / NR, d_key, NR)
-    void* values                     # per slot, per head: (d_value panels, capacity, NR)
+    void* values                     # per slot, per head: (capacity, d_value up to whole panels)
     Py_ssize_t capacity              # keys, a multiple of NR
     Py_ssize_t heads, d_key, d_value
 
@@ -88,7 +88,9 @@ cdef struct AttentionArguments:
     const int64_t* starts            # (sequences + 1,)
     const int64_t* n_keys            # (sequences,)
     const int64_t* slots             # (sequences,)
-    Py_ssize_t n_sequences, n_blocks # blocks of queries per sequence, of the longest
+    const void* k                    # (sequences, n_keys, d_key) plain, not in the cache, one head each; or NULL
+    const void* v                    # (sequences, n_keys, d_value) then
+    Py_ssize_t n_sequences, queries_per_task, tasks_per_head
     void* out                        # (rows, ...), head h at h * out_head_stride
     Py_ssize_t out_stride, out_head_stride
     double scale

@@ -83,6 +83,17 @@ INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
         const V half = (bounded * fill_##S((T)0.5) + magic) - magic;                              \
         return x * power_of_two_##S(half) * power_of_two_##S(bounded - half);                     \
     }                                                                                             \
+    INLINE V gathered_##S(const V *p, ptrdiff_t i, ptrdiff_t stride) {                            \
+        T lanes[LANES];                                                                           \
+        for (ptrdiff_t l = 0; l < LANES; l++) lanes[l] = ((const T *)p)[i + l * stride];          \
+        return *(const V *)lanes;                                                                 \
+    }                                                                                             \
+    /* 16 bytes of LANES rows into rows of one vector each */                                     \
+    INLINE void transpose_generic_##S(const V *from, ptrdiff_t stride, V *to, ptrdiff_t to_stride) { \
+        for (ptrdiff_t l = 0; l < LANES; l++)                                                     \
+            for (ptrdiff_t i = 0; i < 16 / (ptrdiff_t)sizeof(T); i++)                             \
+                ((T *)to)[i * to_stride + l] = ((const T *)from)[l * stride + i];                 \
+    }                                                                                             \
     INLINE V load_some_generic_##S(const V *p, ptrdiff_t i, ptrdiff_t n, V otherwise) {           \
         T lanes[LANES];                                                                           \
         memcpy(lanes, &otherwise, sizeof lanes);                                                  \
@@ -112,6 +123,36 @@ INLINE vf smaller_f(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b)
 INLINE vd smaller_d(vd a, vd b) { return (vd)_mm512_min_pd((__m512d)a, (__m512d)b); }
 INLINE vf scaled_f(vf x, vf n) { return (vf)_mm512_scalef_ps((__m512)x, (__m512)n); }
 INLINE vd scaled_d(vd x, vd n) { return (vd)_mm512_scalef_pd((__m512d)x, (__m512d)n); }
+/* Row r of each group of rows in its own quarter of a vector, then 4 x 4 (2 x 2) within the quarters. */
+INLINE __m512 quarters_f(const float *p, ptrdiff_t stride) {
+    __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(p));
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(p + 4 * stride), 1);
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(p + 8 * stride), 2);
+    return _mm512_insertf32x4(v, _mm_loadu_ps(p + 12 * stride), 3);
+}
+INLINE __m512d quarters_d(const double *p, ptrdiff_t stride) {
+    __m512d v = _mm512_castpd128_pd512(_mm_loadu_pd(p));
+    v = _mm512_insertf64x2(v, _mm_loadu_pd(p + 2 * stride), 1);
+    v = _mm512_insertf64x2(v, _mm_loadu_pd(p + 4 * stride), 2);
+    return _mm512_insertf64x2(v, _mm_loadu_pd(p + 6 * stride), 3);
+}
+INLINE void transpose_f(const vf *from, ptrdiff_t stride, vf *to, ptrdiff_t to_stride) {
+    const float *p = (const float *)from;
+    const __m512 a = quarters_f(p, stride), b = quarters_f(p + stride, stride);
+    const __m512 c = quarters_f(p + 2 * stride, stride), d = quarters_f(p + 3 * stride, stride);
+    const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
+    const __m512 ab2 = _mm512_unpackhi_ps(a, b), cd2 = _mm512_unpackhi_ps(c, d);
+    store_f(to, 0, (vf)_mm512_shuffle_ps(ab, cd, 0x44));
+    store_f(to, to_stride, (vf)_mm512_shuffle_ps(ab, cd, 0xee));
+    store_f(to, 2 * to_stride, (vf)_mm512_shuffle_ps(ab2, cd2, 0x44));
+    store_f(to, 3 * to_stride, (vf)_mm512_shuffle_ps(ab2, cd2, 0xee));
+}
+INLINE void transpose_d(const vd *from, ptrdiff_t stride, vd *to, ptrdiff_t to_stride) {
+    const double *p = (const double *)from;
+    const __m512d a = quarters_d(p, stride), b = quarters_d(p + stride, stride);
+    store_d(to, 0, (vd)_mm512_unpacklo_pd(a, b));
+    store_d(to, to_stride, (vd)_mm512_unpackhi_pd(a, b));
+}
 INLINE unsigned first_lanes(ptrdiff_t n) { return n <= 0 ? 0u : n >= 16 ? 0xffffu : (1u << n) - 1; }
 INLINE vf load_some_f(const vf *p, ptrdiff_t i, ptrdiff_t n, vf otherwise) {
     return (vf)_mm512_mask_loadu_ps((__m512)otherwise, (__mmask16)first_lanes(n), (const float *)p + i);
@@ -134,6 +175,30 @@ INLINE vf larger_f(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b);
 INLINE vd larger_d(vd a, vd b) { return (vd)_mm256_max_pd((__m256d)a, (__m256d)b); }
 INLINE vf smaller_f(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
 INLINE vd smaller_d(vd a, vd b) { return (vd)_mm256_min_pd((__m256d)a, (__m256d)b); }
+/* As in AVX-512, with halves. */
+INLINE __m256 halves_f(const float *p, ptrdiff_t stride) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + 4 * stride), 1);
+}
+INLINE __m256d halves_d(const double *p, ptrdiff_t stride) {
+    return _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p)), _mm_loadu_pd(p + 2 * stride), 1);
+}
+INLINE void transpose_f(const vf *from, ptrdiff_t stride, vf *to, ptrdiff_t to_stride) {
+    const float *p = (const float *)from;
+    const __m256 a = halves_f(p, stride), b = halves_f(p + stride, stride);
+    const __m256 c = halves_f(p + 2 * stride, stride), d = halves_f(p + 3 * stride, stride);
+    const __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
+    const __m256 ab2 = _mm256_unpackhi_ps(a, b), cd2 = _mm256_unpackhi_ps(c, d);
+    store_f(to, 0, (vf)_mm256_shuffle_ps(ab, cd, 0x44));
+    store_f(to, to_stride, (vf)_mm256_shuffle_ps(ab, cd, 0xee));
+    store_f(to, 2 * to_stride, (vf)_mm256_shuffle_ps(ab2, cd2, 0x44));
+    store_f(to, 3 * to_stride, (vf)_mm256_shuffle_ps(ab2, cd2, 0xee));
+}
+INLINE void transpose_d(const vd *from, ptrdiff_t stride, vd *to, ptrdiff_t to_stride) {
+    const double *p = (const double *)from;
+    const __m256d a = halves_d(p, stride), b = halves_d(p + stride, stride);
+    store_d(to, 0, (vd)_mm256_unpacklo_pd(a, b));
+    store_d(to, to_stride, (vd)_mm256_unpackhi_pd(a, b));
+}
 INLINE __m256i first_lanes_f(ptrdiff_t n) {
     const int count = n < 0 ? 0 : n > 8 ? 8 : (int)n;
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -172,6 +237,12 @@ INLINE vf larger_f(vf a, vf b) { return if_less_f(b, a, a, b); }
 INLINE vd larger_d(vd a, vd b) { return if_less_d(b, a, a, b); }
 INLINE vf smaller_f(vf a, vf b) { return if_less_f(a, b, a, b); }
 INLINE vd smaller_d(vd a, vd b) { return if_less_d(a, b, a, b); }
+INLINE void transpose_f(const vf *p, ptrdiff_t stride, vf *to, ptrdiff_t to_stride) {
+    transpose_generic_f(p, stride, to, to_stride);
+}
+INLINE void transpose_d(const vd *p, ptrdiff_t stride, vd *to, ptrdiff_t to_stride) {
+    transpose_generic_d(p, stride, to, to_stride);
+}
 INLINE vf load_some_f(const vf *p, ptrdiff_t i, ptrdiff_t n, vf other) { return load_some_generic_f(p, i, n, other); }
 INLINE vd load_some_d(const vd *p, ptrdiff_t i, ptrdiff_t n, vd other) { return load_some_generic_d(p, i, n, other); }
 INLINE void store_some_f(vf *p, ptrdiff_t i, ptrdiff_t n, vf v) { store_some_generic_f(p, i, n, v); }

@@ -31,6 +31,10 @@ cdef extern from "simd.h" nogil:
     vd load_some_d(const vd* p, Py_ssize_t i, Py_ssize_t n, vd otherwise)
     void store_some_f(vf* p, Py_ssize_t i, Py_ssize_t n, vf v)
     void store_some_d(vd* p, Py_ssize_t i, Py_ssize_t n, vd v)
+    void transpose_f(const vf* source, Py_ssize_t stride, vf* to, Py_ssize_t to_stride)
+    void transpose_d(const vd* source, Py_ssize_t stride, vd* to, Py_ssize_t to_stride)
+    vf gathered_f(const vf* p, Py_ssize_t i, Py_ssize_t stride)
+    vd gathered_d(const vd* p, Py_ssize_t i, Py_ssize_t stride)
     vf fma_f(vf a, vf b, vf c)
     vd fma_d(vd a, vd b, vd c)
     vf larger_f(vf a, vf b)
@@ -142,6 +146,22 @@ cdef inline void put(vec* p, Py_ssize_t i, double x) noexcept nogil:
         put_f(p, i, <float> x)
     else:
         put_d(p, i, x)
+
+
+cdef inline void transpose(const vec* source, Py_ssize_t stride, vec* to, Py_ssize_t to_stride) noexcept nogil:
+    """16 bytes of as many rows as a vector has lanes, into rows of one vector each."""
+    if vec is vf:
+        transpose_f(source, stride, to, to_stride)
+    else:
+        transpose_d(source, stride, to, to_stride)
+
+
+cdef inline vec gathered(const vec* p, Py_ssize_t i, Py_ssize_t stride) noexcept nogil:
+    """Numbers i, i + stride, i + 2 stride, ..."""
+    if vec is vf:
+        return gathered_f(p, i, stride)
+    else:
+        return gathered_d(p, i, stride)
 
 
 cdef inline vec fma(vec a, vec b, vec c) noexcept nogil:

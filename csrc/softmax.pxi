@@ -36,14 +36,16 @@ cdef inline void softmax_rows(
     for i in range(0, whole, 16):
         for r in range(rows):
             for j in range(per_row):
-                e = exp_of_small(load(x, r * stride + i + j * width) * scales - shift[r], x)
+                e = load(x, r * stride + i + j * width) * scales - shift[r]
+                e = exp_of_small(e, x) if subtract_maximum else exp_(e, x)
                 store(out, r * stride + i + j * width, e)
                 sums[r * per_row + j] = sums[r * per_row + j] + e
     if whole < n:
         for r in range(rows):
             for j in range(per_row):
                 i = whole + j * width
-                e = exp_of_small(load_some(x, r * stride + i, n - i, lowest) * scales - shift[r], x)
+                e = load_some(x, r * stride + i, n - i, lowest) * scales - shift[r]
+                e = exp_of_small(e, x) if subtract_maximum else exp_(e, x)
                 last[r * per_row + j] = e
                 sums[r * per_row + j] = sums[r * per_row + j] + e
     for r in range(rows):
