@@ -257,30 +257,32 @@ def argmax(x, out):
 def attention(q, k, v, mask, bint causal, double scale, out, scores, scaled_scores, weights,
               bint article_softmax=False):
     """out (batch, T, d_value) = softmax(q k^T * scale) v; the last three take what a trace shows."""
-    cdef Py_ssize_t batch = q.shape[0], length = q.shape[1], n_keys = k.shape[1]
-    cdef Py_ssize_t d_key = q.shape[2], d_value = v.shape[2], i
-    cdef bint is_float = holds_floats(q)
-    cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL)
-    cdef Py_ssize_t capacity = up_to(n_keys, nr)
-    cdef Cache cache
+    attend(address(q), address(k), address(v), address_or_null(mask), causal, scale, address(out),
+           address_or_null(scores), address_or_null(scaled_scores), address_or_null(weights), article_softmax,
+           q.shape[0], q.shape[1], k.shape[1], q.shape[2], v.shape[2], holds_floats(q))
+
+
+cdef int attend(void* q, void* k, void* v, void* mask, bint causal, double scale, void* out, void* scores,
+                void* scaled_scores, void* weights, bint article_softmax, Py_ssize_t batch, Py_ssize_t length,
+                Py_ssize_t n_keys, Py_ssize_t d_key, Py_ssize_t d_value, bint is_float) except -1:
+    """Attention of `batch` heads, their keys and values plain."""
+    cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL), i
+    cdef Cache cache = Cache(NULL, NULL, up_to(n_keys, nr), 1, d_key, d_value)
     cdef Op op
     cdef int64_t* numbers
     if batch == 0 or length == 0:
-        return
+        return 0
     numbers = <int64_t*> allocate((3 * batch + 1) * sizeof(int64_t))
-    cache = Cache(NULL, NULL, capacity, 1, d_key, d_value)
     for i in range(batch):
         numbers[i] = n_keys
         numbers[batch + i] = i
         numbers[2 * batch + i] = i * length
     numbers[3 * batch] = batch * length
     op.arguments.attention = AttentionArguments(
-        address(q), d_key, 0, &cache, numbers + 2 * batch, numbers, numbers + batch, address(k), address(v),
-        batch, 0, 0, address(out), d_value, 0, scale, causal, article_softmax,
-        <unsigned char*> address_or_null(mask), address_or_null(scores), address_or_null(scaled_scores),
-        address_or_null(weights), length, n_keys)
+        q, d_key, 0, &cache, numbers + 2 * batch, numbers, numbers + batch, k, v, batch, 0, 0, out, d_value, 0,
+        scale, causal, article_softmax, <unsigned char*> mask, scores, scaled_scores, weights, length, n_keys)
     try:
-        run_rows(&op, batch * length, <SizeFunction> (<void*> size_attention[vf] if is_float
-                                                      else <void*> size_attention[vd]))
+        return run_rows(&op, batch * length, <SizeFunction> (<void*> size_attention[vf] if is_float
+                                                             else <void*> size_attention[vd]))
     finally:
         release_memory(numbers)

@@ -125,13 +125,15 @@ cdef void score(
     const Head* head, const vec* q, Py_ssize_t q_stride, Py_ssize_t rows, Py_ssize_t n, vec* scores, vec* scratch,
 ) noexcept nogil:
     """scores (rows, n up to whole panels) = q k^T."""
-    cdef Py_ssize_t nr = panel_width(q), stride = up_to(n, nr), first = 0, left
+    cdef Py_ssize_t nr = panel_width(q), stride = up_to(n, nr), first = 0, left, line
     cdef vec* panel = <vec*> head.keys
     if head.plain_keys == NULL:
         product(q, q_stride, rows, panel, head.d_key, stride, scores, stride, NULL, IDENTITY, scratch)
         return
     while first < n:
         left = n - first
+        for line in range(min(nr, left - nr) * head.d_key * number_bytes(q) // 64):  # the next keys, meanwhile
+            prefetch(<const char*> at(<const vec*> head.plain_keys, (first + nr) * head.d_key) + 64 * line)
         if left < nr:
             memset(panel, 0, head.d_key * nr * number_bytes(q))
         pack_keys(at(<const vec*> head.plain_keys, first * head.d_key), head.d_key, min(nr, left), head.d_key, 0, panel)

@@ -11,7 +11,8 @@ embedding.pxi  the way in and out (3.4, 3.5)   arrays.pxi      the kernels on Nu
 executor.pxi   programs of ops              roofline.pxi    what the core can do at best
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer)
 from libc.math cimport INFINITY, sqrt, sqrtf
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -31,6 +32,7 @@ include "embedding.pxi"
 include "cache.pxi"
 include "attention.pxi"
 include "arrays.pxi"
+include "direct.pxi"
 include "executor.pxi"
 include "roofline.pxi"
 

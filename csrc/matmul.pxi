@@ -88,6 +88,8 @@ cdef void tile_of(
     """
     if panels == 4:
         tile(1, 4, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, step)
+    elif panels == 2 and rows == 1:
+        tile(1, 2, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, step)
     elif panels == 2 and rows == 2:
         tile(2, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
     elif panels == 2:
@@ -156,11 +158,12 @@ cdef void multiply_chunk(
     cdef Py_ssize_t at_once = panels_at_once(rows), stride
     cdef Py_ssize_t step = 128 if n_tiles <= 3 else 64
     cdef const vec* ahead
-    if at_once > 1:
+    while at_once > 1:
         while column + at_once * nr <= columns:
             tile_of(rows, at_once, a, a_stride, b, b_row, b_stride, n_k, tail, at(c, column), c_stride, accumulate, b, 0)
             b = at(b, at_once * b_stride)
             column += at_once * nr
+        at_once //= 2
     while column < columns:
         for i in range(n_tiles):
             first, last = rows * i // n_tiles, rows * (i + 1) // n_tiles
@@ -306,7 +309,7 @@ cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noe
     op.n_tasks = 0 if rows == 0 else blocks * (
         (n_panels + linear.panels_per_group - 1) // linear.panels_per_group)
     op.nanoseconds = <int64_t> (numbers * number_bytes(like) * max(<double> rows / 300, 1.0 / 30))
-    op.scratch_bytes = product_scratch_bytes(like)
+    op.scratch_bytes = product_scratch_bytes(like) if rows > 3 else TILE_ROWS * panel_width(like) * number_bytes(like)
     op.task = <TaskFunction> (<void*> linear_task[vec])
 
 

@@ -96,6 +96,10 @@ def linear(x, weight, bias=None, activation=None, out=None):
     weight (d_in, d_out), plain or packed; bias (d_out,) or None; activation None, 'relu', 'gelu',
     'gelu_tanh' or 'silu'.
     """
+    code = _activation_code("linear", activation)
+    result = backends.active().linear_directly(x, weight, bias, code, out)
+    if result is not None:
+        return result
     x, weight, bias, dtype = floating("linear", x=x, weight=weight, bias=bias)
     has_axes("linear", "x", x, 1)
     d_in = x.shape[-1]
@@ -105,7 +109,6 @@ def linear(x, weight, bias=None, activation=None, out=None):
             f"got {weight.shape}")
     d_out = weight.shape[1]
     is_vector("linear", "bias", bias, d_out, "d_out")
-    code = _activation_code("linear", activation)
     result = output("linear", out, (*x.shape[:-1], d_out), dtype, x, weight, bias)
     backends.active().linear(as_rows(x), weight, bias, code, as_rows(result))
     return deliver(result, out)
@@ -143,6 +146,9 @@ def softmax(x, out=None):
 
     A row of -inf only gives NaN, as its sum is 0.
     """
+    result = backends.active().softmax_directly(x, out)
+    if result is not None:
+        return result
     x, _ = floating("softmax", x=x)
     has_axes("softmax", "x", x, 1)
     result = _elementwise_output("softmax", out, x)
@@ -157,6 +163,9 @@ def layer_norm(x, gamma=None, beta=None, eps=1e-5, out=None, article=False):
     article=True divides by (std + eps), as the article "The Random Transformer" does. eps is
     finite and >= 0. out may be x.
     """
+    result = backends.active().layer_norm_directly(x, None, gamma, beta, eps, article, out)
+    if result is not None:
+        return result
     x, gamma, beta, _ = floating("layer_norm", x=x, gamma=gamma, beta=beta)
     eps = _check_norm("layer_norm", x, gamma, beta, eps)
     result = _elementwise_output("layer_norm", out, x, gamma, beta)
@@ -169,6 +178,10 @@ def add_layer_norm(x, y, gamma=None, beta=None, eps=1e-5, out=None, article=Fals
 
     x and y have one shape; the rest as in `layer_norm`.
     """
+    if y is not None:
+        result = backends.active().layer_norm_directly(x, y, gamma, beta, eps, article, out)
+        if result is not None:
+            return result
     x, y, gamma, beta, dtype = floating("add_layer_norm", x=x, y=y, gamma=gamma, beta=beta)
     eps = _check_norm("add_layer_norm", x, gamma, beta, eps)
     if y.shape != x.shape:
@@ -201,6 +214,10 @@ def attention(q, k, v, mask=None, causal=False, scale=None, return_weights=False
     the scores, 1 / sqrt(d_key) by default. A query that may attend nothing gives zeros; keys and
     values that it may not attend have no influence, even if they are NaN.
     """
+    if mask is None and not return_weights:
+        result = backends.active().attention_directly(q, k, v, causal, scale)
+        if result is not None:
+            return result
     q, k, v, dtype = floating("attention", q=q, k=k, v=v)
     for name, array in (("q", q), ("k", k), ("v", v)):
         has_axes("attention", name, array, 2)
