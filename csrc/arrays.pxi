@@ -156,30 +156,6 @@ cdef int run_linear(Op* op, Py_ssize_t rows, bint is_float) except -1:
     return run_ops(op, 1, wanted)
 
 
-def matmul(a, b, out):
-    """out (batch, m, n) = a (batch, m, k) @ b (k, n) or (batch, k, n) or packed."""
-    cdef Py_ssize_t batch = a.shape[0], m = a.shape[1], k = a.shape[2], i
-    cdef char* left
-    cdef char* to
-    cdef PackedWeight packed
-    cdef Op op
-    if isinstance(b, PackedWeight) or b.ndim == 2:
-        linear(a.reshape(batch * m, k), b, None, IDENTITY, out.reshape(batch * m, out.shape[2]))
-        return
-    if 0 in out.shape:
-        return
-    packed = PackedWeight(k, b.shape[2], b.dtype)
-    left, to = <char*> address(a), <char*> address(out)
-    cdef char* right = <char*> address(b)
-    cdef Py_ssize_t size = b.dtype.itemsize
-    for i in range(batch):
-        packed.fill(right + i * k * packed.d_out * size, packed.d_out, 1, 0, packed.d_out)
-        op.arguments.linear = LinearArguments(
-            left + i * m * k * size, k, packed.panels, NULL, to + i * m * packed.d_out * size, packed.d_out,
-            m, k, packed.d_out, IDENTITY, 0, 0, 0)
-        run_linear(&op, m, packed.is_float)
-
-
 ctypedef void (*SizeFunction)(Op* op, Py_ssize_t rows, int threads, const void* like) noexcept nogil
 
 
@@ -191,6 +167,41 @@ cdef int run_rows(Op* op, Py_ssize_t rows, SizeFunction size) except -1:
     if wanted == 1:
         size(op, rows, 1, NULL)
     return run_ops(op, 1, wanted)
+
+
+cdef enum:
+    SMALL_OPERAND = 1 << 18          # bytes: a right operand that one thread packs and uses, in its L2 cache
+
+
+def matmul(a, b, out):
+    """out (batch, m, n) = a (batch, m, k) @ b (k, n) or (batch, k, n) or packed."""
+    cdef Py_ssize_t batch = a.shape[0], m = a.shape[1], k = a.shape[2], n = out.shape[2]
+    if 0 in out.shape:
+        return
+    if isinstance(b, PackedWeight):
+        linear(a.reshape(batch * m, k), b, None, IDENTITY, out.reshape(batch * m, n))
+    elif b.ndim == 2:
+        multiply(<char*> address(a), <char*> address(b), <char*> address(out), 1, batch * m, k, n, b.dtype)
+    else:
+        multiply(<char*> address(a), <char*> address(b), <char*> address(out), batch, m, k, n, b.dtype)
+
+
+cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
+                  dtype) except -1:
+    """The products of two plain operands."""
+    cdef Py_ssize_t size = dtype.itemsize, i
+    cdef PackedWeight packed
+    cdef Op op
+    if k * n * size <= SMALL_OPERAND and (batch > 1 or num_threads == 1 or m * k * n < 1 << 17):
+        op.arguments.matmul = MatmulArguments(a, b, out, m, k, n)
+        return run_rows(&op, batch, <SizeFunction> (<void*> size_matmul[vf] if size == 4 else <void*> size_matmul[vd]))
+    packed = PackedWeight(k, n, dtype)
+    for i in range(batch):
+        packed.fill(b + i * k * n * size, n, 1, 0, n)
+        op.arguments.linear = LinearArguments(
+            a + i * m * k * size, k, packed.panels, NULL, out + i * m * n * size, n, m, k, n, IDENTITY, 0, 0, 0)
+        run_linear(&op, m, packed.is_float)
+    return 0
 
 
 cdef inline bint holds_floats(array):

@@ -176,6 +176,38 @@ def linear_directly(x, weight, bias, int activation, out):
         give_back(&operands)
 
 
+def matmul_directly(a, b, out):
+    """Both plain: (..., m, k) @ (k, n), or with equal leading axes."""
+    cdef Operands operands
+    cdef Py_buffer* left = &operands.views[0]
+    cdef Py_buffer* right = &operands.views[1]
+    cdef Py_buffer* to = &operands.views[2]
+    cdef Py_ssize_t m, k, n, batch = 1
+    cdef int axis
+    operands.n = operands.itemsize = 0
+    try:
+        if not (take(&operands, a, False) and take(&operands, b, False) and left.ndim >= 2 and right.ndim >= 2):
+            return None
+        m, k, n = left.shape[left.ndim - 2], last(left), last(right)
+        if right.shape[right.ndim - 2] != k:
+            return None
+        if right.ndim > 2 and not (right.ndim == left.ndim and same_shape(left, right, left.ndim - 2)):
+            return None
+        if out is None:
+            out = new_array((*a.shape[:left.ndim - 1], n), a.dtype)
+        if not (take(&operands, out, True) and to.ndim == left.ndim and same_shape(to, left, left.ndim - 1)
+                and last(to) == n and apart(&operands, False)):
+            return None
+        for axis in range(left.ndim - 2):
+            batch *= left.shape[axis]
+        if right.ndim == 2:
+            m, batch = m * batch, 1
+        multiply(<char*> left.buf, <char*> right.buf, <char*> to.buf, batch, m, k, n, a.dtype)
+        return out
+    finally:
+        give_back(&operands)
+
+
 def attention_directly(q, k, v, bint causal, scale):
     """Without a mask."""
     cdef Operands operands

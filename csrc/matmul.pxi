@@ -224,9 +224,16 @@ cdef void copy_chunk(
     const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, Py_ssize_t n_k, vec* copy,
 ) noexcept nogil:
     """Rows of a chunk side by side: one constant stride, which shares no cache sets and few pages."""
-    cdef Py_ssize_t r
+    cdef Py_ssize_t r, i, width = lanes(a)
     for r in range(rows):
-        memcpy(at(copy, r * CHUNK_STRIDE), at(a, r * a_stride), n_k * number_bytes(a))
+        i = 0
+        while i + width <= n_k:
+            store(copy, i, load(a, i))
+            i += width
+        if i < n_k:
+            store_some(copy, i, n_k - i, load_some(a, i, n_k - i, constant(0.0, a)))
+        a = at(a, a_stride)
+        copy = at(copy, CHUNK_STRIDE)
 
 
 cdef inline size_t product_scratch_bytes(const vec* like) noexcept nogil:
@@ -337,3 +344,30 @@ cdef void size_pack(Op* op, const vec* like) noexcept nogil:
     op.nanoseconds = pack.d_in * pack.d_out * number_bytes(like) // 8
     op.scratch_bytes = 0
     op.task = <TaskFunction> (<void*> pack_task[vec])
+
+
+cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scratch) noexcept nogil:
+    """One product of a batch: its right operand packed into scratch memory, then block by block of its rows."""
+    cdef Py_ssize_t nr = panel_width(scratch), row = 0, panel, block
+    cdef Py_ssize_t blocks = max(<Py_ssize_t> 1, (matmul.m + ROW_BLOCK // 2) // ROW_BLOCK)
+    cdef const vec* a = at(<const vec*> matmul.a, task * matmul.m * matmul.k)
+    cdef vec* out = at(<vec*> matmul.out, task * matmul.m * matmul.n)
+    cdef vec* panels = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
+    cdef PackArguments pack
+    pack = PackArguments(at(<const vec*> matmul.b, task * matmul.k * matmul.n), matmul.n, 1, matmul.k, matmul.n, panels)
+    for panel in range((matmul.n + nr - 1) // nr):
+        pack_task(&pack, panel, scratch)
+    block = (matmul.m + blocks - 1) // blocks
+    while row < matmul.m:
+        product(at(a, row * matmul.k), matmul.k, min(block, matmul.m - row), panels, matmul.k, matmul.n,
+                at(out, row * matmul.n), matmul.n, NULL, IDENTITY, scratch)
+        row += block
+
+
+cdef void size_matmul(Op* op, Py_ssize_t batch, int threads, const vec* like) noexcept nogil:
+    cdef MatmulArguments* matmul = &op.arguments.matmul
+    op.n_tasks = batch
+    op.nanoseconds = <int64_t> (<double> batch * matmul.m * matmul.k * matmul.n * number_bytes(like) / 300)
+    op.scratch_bytes = product_scratch_bytes(like) + <size_t> (
+        matmul.k * up_to(matmul.n, panel_width(like)) * number_bytes(like))
+    op.task = <TaskFunction> (<void*> matmul_task[vec])

@@ -18,6 +18,12 @@ cdef struct LinearArguments:         # out (rows, d_out) = activation(x @ weight
     int activation
     Py_ssize_t n_row_blocks, rows_per_block, panels_per_group
 
+cdef struct MatmulArguments:         # out (batch, m, n) = a (batch, m, k) @ b (batch, k, n)
+    const void* a
+    const void* b
+    void* out
+    Py_ssize_t m, k, n
+
 cdef struct PackArguments:           # a matrix into panels
     const void* weight               # element (k, n) at k * row_stride + n * column_stride
     Py_ssize_t row_stride, column_stride
@@ -104,6 +110,7 @@ cdef struct AttentionArguments:
 
 cdef union Arguments:
     LinearArguments linear
+    MatmulArguments matmul
     PackArguments pack
     NormArguments norm
     RowArguments row

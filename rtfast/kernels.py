@@ -58,6 +58,9 @@ def matmul(a, b, out=None):
 
     Leading axes broadcast as in NumPy; b may be packed. With k = 0 the result is zeros.
     """
+    result = backends.active().matmul_directly(a, b, out)
+    if result is not None:
+        return result
     a, b, dtype = floating("matmul", a=a, b=b)
     has_axes("matmul", "a", a, 2)
     has_axes("matmul", "b", b, 2)

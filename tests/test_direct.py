@@ -6,7 +6,7 @@ from cases import assert_same_bits, both_dtypes, layouts, normal
 
 from rtfast import backends, kernels
 
-WAYS_IN = ["softmax_directly", "layer_norm_directly", "linear_directly", "attention_directly"]
+WAYS_IN = ["softmax_directly", "layer_norm_directly", "linear_directly", "matmul_directly", "attention_directly"]
 
 
 def the_long_way(call):
@@ -17,9 +17,13 @@ def the_long_way(call):
         return call()
 
 
+def weight_of(x):
+    return normal((x.shape[-1], 5), x.dtype, 9)
+
+
 def calls(x, y, vector):
     """Every kernel with a quick way in, on x and y of one shape and a vector as wide."""
-    weight = kernels.pack(normal((x.shape[-1], 5), np.float32 if x.dtype == np.float32 else np.float64, 9))
+    weight = kernels.pack(weight_of(x))
     return {
         "softmax": lambda: kernels.softmax(x),
         "softmax, out": lambda: kernels.softmax(x, out=np.full(x.shape, np.nan, x.dtype)),
@@ -30,6 +34,9 @@ def calls(x, y, vector):
         "add_layer_norm": lambda: kernels.add_layer_norm(x, y, vector, None),
         "linear": lambda: kernels.linear(x, weight),
         "linear, bias": lambda: kernels.linear(x, weight, np.ones(5, x.dtype), "gelu"),
+        "matmul": lambda: kernels.matmul(x, weight_of(x)),
+        "matmul, batched": lambda: kernels.matmul(x, np.ascontiguousarray(np.swapaxes(y, -1, -2))),
+        "matmul, out": lambda: kernels.matmul(x, weight_of(x), out=np.full((*x.shape[:-1], 5), np.nan, x.dtype)),
         "attention": lambda: kernels.attention(x, y, y),
         "attention, causal": lambda: kernels.attention(x, x, y, causal=True, scale=0.25),
     }
@@ -57,6 +64,9 @@ def test_plain_arrays_go_the_quick_way(backend):
     assert taken("layer_norm_directly", x, None, np.ones(3), None, 1e-5, False, out) is quick
     assert taken("layer_norm_directly", x, x.copy(), None, None, 1e-5, False, x) is quick
     assert taken("linear_directly", x, kernels.pack(np.ones((3, 4))), np.ones(4), 0, None) is quick
+    assert taken("matmul_directly", x, np.ones((3, 4)), None) is quick
+    assert taken("matmul_directly", np.ones((5, 2, 3)), np.ones((5, 3, 4)), np.empty((5, 2, 4))) is quick
+    assert taken("matmul_directly", np.ones((5, 2, 3)), np.ones((3, 4)), None) is quick
     assert taken("attention_directly", x, x, x, False, None) is quick
 
 
@@ -81,6 +91,9 @@ def test_anything_else_is_left_alone(backend, kind):
     assert not taken("linear_directly", good, weight, wrong, 0, None)
     assert not taken("linear_directly", good, weight, None, 0, wrong)
     assert not taken("attention_directly", wrong, good, good, False, None)
+    assert not taken("matmul_directly", wrong, np.ones((3, 3)), None) or kind == "more axes"
+    assert not taken("matmul_directly", good, wrong, None)
+    assert not taken("matmul_directly", good, np.ones((3, 3)), wrong)
     if kind != "other shape":
         assert not taken("attention_directly", good, good, wrong, False, None)
     if kind not in ("other type", "other shape", "more axes"):
@@ -100,6 +113,8 @@ def test_an_out_that_must_not_be_written_is_left_alone(backend):
     assert not taken("layer_norm_directly", x, first, None, None, 1e-5, False, first)
     assert not taken("linear_directly", first, kernels.pack(np.ones((3, 3))), None, 0, first)
     assert not taken("linear_directly", x, kernels.pack(np.ones((3, 3))), room[:3], 0, first)
+    assert not taken("matmul_directly", first, np.ones((3, 3)), second)
+    assert not taken("matmul_directly", np.ones((4, 3)), room[:9].reshape(3, 3), first)
     assert np.array_equal(room, np.arange(24.0))
 
 
