@@ -128,7 +128,7 @@ cdef void score(
     cdef Py_ssize_t nr = panel_width(q), stride = up_to(n, nr), first = 0, left, line
     cdef vec* panel = <vec*> head.keys
     if head.plain_keys == NULL:
-        product(q, q_stride, rows, panel, head.d_key, stride, scores, stride, NULL, IDENTITY, scratch)
+        product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, stride, scores, stride, NULL, IDENTITY, scratch)
         return
     while first < n:
         left = n - first
@@ -137,7 +137,7 @@ cdef void score(
         if left < nr:
             memset(panel, 0, head.d_key * nr * number_bytes(q))
         pack_keys(at(<const vec*> head.plain_keys, first * head.d_key), head.d_key, min(nr, left), head.d_key, 0, panel)
-        product(q, q_stride, rows, panel, head.d_key, nr, at(scores, first), stride, NULL, IDENTITY, scratch)
+        product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, nr, at(scores, first), stride, NULL, IDENTITY, scratch)
         first += nr
 
 

@@ -13,6 +13,7 @@ cdef enum:
     ROW_BLOCK = 48                   # rows whose chunk is copied at a time, about: more would leave the L1 cache
     MOST_ROWS = ROW_BLOCK * 3 // 2   # of a block: 64 rows are one block, not one and a third
     HUGE_WEIGHT = 16 << 20           # bytes: one that comes from memory for each block of rows
+    L1_OPERAND = 32 << 10            # bytes: a plain right operand is read where it lies
     GROUP_BYTES = 1 << 20            # of such a weight, which all rows use before the next: it stays in the L2 cache
 
 
@@ -241,19 +242,22 @@ cdef inline size_t product_scratch_bytes(const vec* like) noexcept nogil:
 
 
 cdef void product(
-    const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, const vec* panels, Py_ssize_t n_k, Py_ssize_t columns,
-    vec* c, Py_ssize_t c_stride, const vec* bias, int activation, vec* scratch,
+    const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
+    Py_ssize_t n_k, Py_ssize_t columns, vec* c, Py_ssize_t c_stride, const vec* bias, int activation, vec* scratch,
 ) noexcept nogil:
-    """c (rows, columns) = activation(a (rows, n_k) @ panels + bias); at most MOST_ROWS rows."""
-    cdef Py_ssize_t nr = panel_width(a), k = 0, chunk
-    cdef vec* copy = at(scratch, TILE_ROWS * nr)
+    """c (rows, columns) = activation(a (rows, n_k) @ b + bias); at most MOST_ROWS rows.
+
+    b: panels, b_row = NR and b_stride = n_k * NR; or a plain matrix of whole panels, b_stride = NR.
+    """
+    cdef Py_ssize_t k = 0, chunk
+    cdef vec* copy = at(scratch, TILE_ROWS * panel_width(a))
     while True:  # once even where n_k is 0: the sums are then zeros
         chunk = min(CHUNK, n_k - k)
         if rows > 3:
             copy_chunk(at(a, k), a_stride, rows, chunk, copy)
         multiply_chunk(copy if rows > 3 else at(a, k), CHUNK_STRIDE if rows > 3 else a_stride,
-                       rows, at(panels, k * nr), nr, n_k * nr, chunk, 0, columns, c, c_stride, k > 0,
-                       at(panels, (k + chunk) * nr if k + chunk < n_k else 0), scratch)
+                       rows, at(b, k * b_row), b_row, b_stride, chunk, 0, columns, c, c_stride, k > 0,
+                       at(b, (k + chunk) * b_row if k + chunk < n_k else 0), scratch)
         k += chunk
         if k >= n_k:
             break
@@ -291,7 +295,7 @@ cdef void linear_task(const LinearArguments* linear, Py_ssize_t task, vec* scrat
     column = task // linear.n_row_blocks * linear.panels_per_group * nr
     product(at(<const vec*> linear.x, row * linear.x_stride), linear.x_stride,
             min(linear.rows_per_block, linear.rows - row),
-            at(<const vec*> linear.weight, column * linear.d_in), linear.d_in,
+            at(<const vec*> linear.weight, column * linear.d_in), nr, linear.d_in * nr, linear.d_in,
             min(linear.panels_per_group * nr, linear.d_out - column),
             at(<vec*> linear.out, row * linear.out_stride + column), linear.out_stride,
             NULL if bias == NULL else at(bias, column), linear.activation, scratch)
@@ -328,7 +332,10 @@ cdef void pack_task(const PackArguments* pack, Py_ssize_t task, vec* scratch) no
     cdef vec* panel = at(<vec*> pack.panels, column * pack.d_in)
     cdef Py_ssize_t width = lanes(scratch)
     for k in range(pack.d_in):
-        if pack.column_stride == 1:
+        if pack.column_stride == 1 and columns == nr:
+            for j in range(TILE_VECTORS):
+                store(panel, j * width, load(source, j * width))
+        elif pack.column_stride == 1:
             for j in range(TILE_VECTORS):
                 store(panel, j * width, load_some(source, j * width, columns - j * width, constant(0.0, scratch)))
         else:
@@ -347,19 +354,23 @@ cdef void size_pack(Op* op, const vec* like) noexcept nogil:
 
 
 cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scratch) noexcept nogil:
-    """One product of a batch: its right operand packed into scratch memory, then block by block of its rows."""
-    cdef Py_ssize_t nr = panel_width(scratch), row = 0, panel, block
+    """One product of a batch, block by block of its rows; what is too large for the L1 cache is packed first."""
+    cdef Py_ssize_t nr = panel_width(scratch), row = 0, panel, b_row = matmul.n, b_stride = nr
     cdef Py_ssize_t blocks = max(<Py_ssize_t> 1, (matmul.m + ROW_BLOCK // 2) // ROW_BLOCK)
+    cdef Py_ssize_t block = (matmul.m + blocks - 1) // blocks
     cdef const vec* a = at(<const vec*> matmul.a, task * matmul.m * matmul.k)
+    cdef const vec* b = at(<const vec*> matmul.b, task * matmul.k * matmul.n)
     cdef vec* out = at(<vec*> matmul.out, task * matmul.m * matmul.n)
-    cdef vec* panels = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
+    cdef vec* panels
     cdef PackArguments pack
-    pack = PackArguments(at(<const vec*> matmul.b, task * matmul.k * matmul.n), matmul.n, 1, matmul.k, matmul.n, panels)
-    for panel in range((matmul.n + nr - 1) // nr):
-        pack_task(&pack, panel, scratch)
-    block = (matmul.m + blocks - 1) // blocks
+    if matmul.n % nr != 0 or matmul.k * matmul.n * number_bytes(scratch) > L1_OPERAND:
+        panels = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
+        pack = PackArguments(b, matmul.n, 1, matmul.k, matmul.n, panels)
+        for panel in range((matmul.n + nr - 1) // nr):
+            pack_task(&pack, panel, scratch)
+        b, b_row, b_stride = panels, nr, matmul.k * nr
     while row < matmul.m:
-        product(at(a, row * matmul.k), matmul.k, min(block, matmul.m - row), panels, matmul.k, matmul.n,
+        product(at(a, row * matmul.k), matmul.k, min(block, matmul.m - row), b, b_row, b_stride, matmul.k, matmul.n,
                 at(out, row * matmul.n), matmul.n, NULL, IDENTITY, scratch)
         row += block
 
