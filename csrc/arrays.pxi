@@ -50,7 +50,7 @@ cdef int run_ops(const Op* ops, Py_ssize_t n_ops, int wanted) except -1:
         with nogil:
             run_on_team(&run, wanted)
     release_memory(run.scratch)
-    return 0
+    return check_run(&run)
 
 
 cdef class PackedWeight:

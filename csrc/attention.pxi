@@ -9,6 +9,7 @@ block by block.
 cdef enum:
     QUERY_BLOCK = 2 * TILE_ROWS  # queries whose scores are held at a time
     WORTH_PACKING = 4 * QUERY_BLOCK  # queries that share the keys which a task packs
+    LONG_TASK = 1 << 24          # pairs of query and key: a task ends soon, so that a run can be interrupted
 
 # Keys and values of one head of one sequence, as a task sees them.
 cdef struct Head:
@@ -236,6 +237,7 @@ cdef void size_attention(Op* op, Py_ssize_t rows, int threads, const vec* like) 
     cdef Py_ssize_t heads = max(<Py_ssize_t> 1, attention.n_sequences * cache.heads), numbers, pieces = 1
     if threads > 1:
         pieces = (4 * threads + heads - 1) // heads
+    pieces = max(pieces, attention.longest * attention.most_keys // LONG_TASK)
     attention.queries_per_task = up_to(max(<Py_ssize_t> 1, (attention.longest + pieces - 1) // pieces), QUERY_BLOCK)
     numbers = (1 + QUERY_BLOCK) * cache.capacity
     if attention.k != NULL:

@@ -20,6 +20,9 @@ from libc.string cimport memcmp, memcpy, memset
 cdef extern from "platform.h" nogil:
     int sched_yield()
 
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() noexcept  # nonzero: the exception is set, and is ours to raise
+
 include "simd.pxi"
 include "elementary.pxi"
 include "ops.pxi"

@@ -261,12 +261,13 @@ cdef class Executor:
             self.size_ops(bound)
         memset(bound.claimed, 0, 2 * bound.n_ops * sizeof(int64_t))
         run = Run(bound.ops, bound.n_ops, self.scratch, self.scratch_bytes, bound.claimed,
-                  bound.claimed + bound.n_ops)
+                  bound.claimed + bound.n_ops, 0, 0)
         if bound.estimate < SERIAL_NANOSECONDS:
             walk_ops(&run, 0, 1)
         else:
             with nogil:
                 run_on_team(&run, bound.threads)
+            check_run(&run)
 
     cdef int size_ops(self, BoundProgram bound) except -1:
         """Set rows, tasks and estimates of every op for this run, and see to the scratch memory."""

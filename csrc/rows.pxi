@@ -63,11 +63,12 @@ cdef inline double rounded(double x, const vec* like) noexcept nogil:
 
 
 cdef inline Py_ssize_t rows_per_task(Py_ssize_t rows, Py_ssize_t width, int threads) noexcept nogil:
-    """Enough rows that a task is worth its claim, few enough that every thread finds some."""
-    cdef Py_ssize_t worthwhile = 4096 // (width + 1) + 1
+    """Enough rows that a task is worth its claim, few enough that every thread finds some, and that a
+    task ends soon: between tasks a run can be interrupted."""
+    cdef Py_ssize_t worthwhile = 4096 // (width + 1) + 1, soon = max(<Py_ssize_t> 4, (1 << 22) // (width + 1))
     if threads == 1:
-        return max(<Py_ssize_t> 1, rows)
-    return max(worthwhile, (rows + 4 * threads - 1) // (4 * threads))
+        return max(<Py_ssize_t> 1, min(rows, soon))
+    return min(soon, max(worthwhile, (rows + 4 * threads - 1) // (4 * threads)))
 
 
 cdef inline Py_ssize_t split_rows(Op* op, Py_ssize_t rows, Py_ssize_t width, int threads,

@@ -29,6 +29,8 @@ cdef enum:
     SPIN_NANOSECONDS = 50000     # how long an idle member stays awake
     SPINS_BEFORE_YIELD = 200     # in a run: then whoever is waited for may need this core
     SERIAL_NANOSECONDS = 20000   # runs estimated shorter than this stay on the calling thread
+    CLOCK_NANOSECONDS = 10000000     # of estimated work between two looks at the clock
+    SIGNAL_NANOSECONDS = 100000000   # between two looks for signals, which take the GIL
 
 # One list of ops on its way through the team.
 cdef struct Run:
@@ -38,6 +40,8 @@ cdef struct Run:
     size_t scratch_bytes
     int64_t* claimed             # tasks handed out, per op
     int64_t* done                # tasks finished, per op
+    int64_t stopped              # by a signal: the rest is not computed
+    int64_t last_look            # for signals, in nanoseconds; 0 before the first
 
 cdef struct Team:
     int64_t call                 # number of the latest call << 8 | its members: what idle members watch
@@ -67,28 +71,46 @@ cdef inline void pause_or_yield(int* spins) noexcept nogil:
         sched_yield()
 
 
+cdef void look_for_signals(Run* run) noexcept nogil:
+    """Let Python handle a signal that has come in; where its handler raises, as that of Ctrl-C does, stop."""
+    cdef int64_t now = nanoseconds()
+    if run.last_look == 0:
+        run.last_look = now
+    if now - run.last_look > SIGNAL_NANOSECONDS:
+        with gil:
+            if PyErr_CheckSignals() != 0:  # the exception stays set, for who started the run
+                atomic_set(&run.stopped, 1)
+        run.last_look = nanoseconds()
+
+
 cdef void walk_ops(Run* run, int member, int members) noexcept nogil:
     """One member's way through the ops."""
     cdef const Op* op
     cdef Py_ssize_t i
-    cdef int64_t task
+    cdef int64_t task, unwatched = 0  # nanoseconds since the last look at the clock, by estimate
     cdef int spins
     cdef char* scratch = run.scratch + <size_t> member * run.scratch_bytes
     for i in range(run.n_ops):
         op = &run.ops[i]
-        if members == 1:
-            for task in range(op.n_tasks):
-                op.task(&op.arguments, task, scratch)
-        else:
-            while True:
-                task = atomic_add(&run.claimed[i], 1)
-                if task >= op.n_tasks:
-                    break
-                op.task(&op.arguments, task, scratch)
+        task = -1
+        while True:
+            if member == 0:
+                if unwatched > CLOCK_NANOSECONDS:
+                    look_for_signals(run)
+                    unwatched = 0
+                if op.nanoseconds > SERIAL_NANOSECONDS and op.n_tasks > 0:
+                    unwatched += op.nanoseconds // op.n_tasks
+            if run.stopped != 0 and atomic_get(&run.stopped) != 0:
+                return
+            task = task + 1 if members == 1 else atomic_add(&run.claimed[i], 1)
+            if task >= op.n_tasks:
+                break
+            op.task(&op.arguments, task, scratch)
+            if members > 1:
                 atomic_add(&run.done[i], 1)
-            spins = 0
-            while atomic_get(&run.done[i]) < op.n_tasks:
-                pause_or_yield(&spins)
+        spins = 0
+        while members > 1 and atomic_get(&run.done[i]) < op.n_tasks and atomic_get(&run.stopped) == 0:
+            pause_or_yield(&spins)
 
 
 cdef void* member_body(void* argument) noexcept nogil:
@@ -139,7 +161,10 @@ cdef void wake_members(int members) noexcept nogil:
 
 
 cdef void run_on_team(Run* run, int wanted) noexcept nogil:
-    """Walk the ops with up to `wanted` members; alone where another caller has the team."""
+    """Walk the ops with up to `wanted` members; alone where another caller has the team.
+
+    If run.stopped afterwards, an exception is set.
+    """
     cdef int members, spins = 0
     cdef int64_t call
     if wanted <= 1 or atomic_swap(&team.busy, 1) != 0:
@@ -161,6 +186,11 @@ cdef void run_on_team(Run* run, int wanted) noexcept nogil:
     else:
         walk_ops(run, 0, 1)
     atomic_swap(&team.busy, 0)
+
+
+cdef int check_run(const Run* run) except -1:
+    """Raise what stopped the run."""
+    return -1 if run.stopped else 0
 
 
 cdef int members_for(int64_t estimated_nanoseconds) noexcept nogil:

@@ -14,7 +14,7 @@ from models import large_config, ragged_ids, random_ids, random_values, threads
 from subprocesses import printed
 
 import rtfast
-from rtfast import backends
+from rtfast import backends, kernels
 
 COMPILED = [name for name in backends.available() if name != "python"]
 compiled = pytest.mark.parametrize("name", COMPILED)
@@ -339,3 +339,45 @@ def test_an_interrupted_call_leaves_the_model_usable(name):
     finally:
         signal.signal(signal.SIGALRM, before)
     assert caught > 20
+
+
+#: Seconds of work in one call on any of today's machines, in little memory.
+LONG_CALL = (128, 8192, 8)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+@pytest.mark.parametrize("n_threads", [1, 2])
+@compiled
+def test_a_long_call_can_be_interrupted(name, n_threads):
+    """The exception comes in the middle of one call, which would take much longer."""
+    q = np.random.default_rng(0).standard_normal(LONG_CALL).astype(np.float32)
+    short = q[:2, :100]
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with backends.using(name), threads(n_threads):
+            expected = kernels.attention(short, short, short)
+            for _ in range(2):
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                with pytest.raises(KeyboardInterrupt):
+                    kernels.attention(q, q, q)
+                assert_same_bits(kernels.attention(short, short, short), expected)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+@compiled
+def test_a_signal_that_raises_nothing_interrupts_nothing(name):
+    q = np.random.default_rng(0).standard_normal((16, 4096, 8)).astype(np.float32)
+    seen = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: seen.append(number))
+    try:
+        with backends.using(name), threads(1):
+            expected = kernels.attention(q, q, q)
+            signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+            got = kernels.attention(q, q, q)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert seen and np.array_equal(got, expected)
