@@ -1,18 +1,41 @@
-"""The benchmarks' fixtures and their closing table: `pytest benchmarks`, JSON with --benchmark-json=FILE."""
+"""The benchmarks' options, fixtures and closing report.
+
+    pytest benchmarks --budget 0.3 --save results.json --compare earlier.json
+
+--budget is in seconds for each row; --save writes the rows, --compare sets them beside rows saved earlier.
+`python benchmarks/plots.py results.json` draws the saved rows.
+"""
 
 import os
-import platform
 import sys
 
 sys.path.insert(0, os.path.dirname(__file__))
 import peers  # noqa: E402  before NumPy
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import report  # noqa: E402
 import timing  # noqa: E402
 
 import rtfast  # noqa: E402
 from rtfast import backends  # noqa: E402
 
 ROWS = []
+
+
+EARLIER = pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("rtfast")
+    group.addoption("--budget", type=float, default=0.5, metavar="SECONDS", help="of each row of the table")
+    group.addoption("--save", metavar="FILE", help="write the table as JSON")
+    group.addoption("--compare", metavar="FILE", help="set the table beside one written by --save")
+
+
+def pytest_configure(config):
+    config.option.benchmark_quiet = True  # its table has no peers, ours has
+    earlier = config.getoption("--compare")
+    config.stash[EARLIER] = report.read(earlier) if earlier else None  # better to fail now than after an hour
 
 
 @pytest.fixture(params=[1, 2], ids=["1-thread", "2-threads"])
@@ -25,71 +48,55 @@ def threads(request):
 
 
 @pytest.fixture
-def measure(benchmark):
+def measure(benchmark, pytestconfig):
     """measure(group, what, ours, peers, ...): time in alternation, add a row to the table, save in the JSON.
 
-    The caller has verified the results first. target: the ratio to reach.
+    The caller has verified the results first. flops, bytes: of one call of ours, to be set beside the roofline.
+    What else is given goes into the row.
     """
-    def run(group, what, ours, others, *, threads=1, target=None, budget=1.0, **extra):
-        row = timing.compare(ours, others, budget, threads)
-        row |= {"group": group, "what": what, "threads": threads, "target": target, **extra}
+    def run(group, what, ours, others, *, threads=1, flops=None, bytes=None, backend=None, **extra):
+        work = {name: amount for name, amount in (("peak", flops), ("bandwidth", bytes)) if amount}
+        loops = {name: loop for name, loop in roofline(backend).items() if name in work}
+        row = timing.compare(ours, others, pytestconfig.getoption("--budget"), threads, loops, work)
+        row = {"group": group, "what": what, "threads": threads, **extra, **row, "flops": flops, "bytes": bytes}
         ROWS.append(row)
-        benchmark.group = group
+        benchmark.group = f"{group}, {threads} threads"
         benchmark.extra_info.update(row, backend=rtfast.backend())
-        benchmark.pedantic(ours, rounds=3, warmup_rounds=0)
+        benchmark.pedantic(ours, rounds=5, iterations=max(1, int(1e-3 / row["seconds"])))
         return row
     return run
 
 
-@pytest.fixture(scope="session")
-def peak():
-    """backend name -> multiply-add operations a second that one core does at best, in 10^9 (float32)."""
-    found = {}
-    for name in backends.available():
-        module = backends.load(name)
-        if hasattr(module, "multiply_add_loop"):
-            best = min(timing.seconds(lambda: module.multiply_add_loop(500_000, True)) for _ in range(15))  # noqa: B023
-            found[name] = module.multiply_add_loop(1, True) * 500_000 / best / 1e9
-    return found
+@pytest.fixture
+def record(benchmark):
+    """record(group, what, seconds=..., ...): add a row that was measured in a way of its own."""
+    def add(group, what, *, threads=1, **columns):
+        ROWS.append({"group": group, "what": what, "threads": threads, **columns})
+        benchmark.group = group
+        benchmark.extra_info.update(ROWS[-1])
+        benchmark.pedantic(lambda: None, rounds=1)
+    return add
 
 
-@pytest.fixture(scope="session")
-def bandwidth():
-    """size in MB -> read bandwidth of one core in GB/s: from L2, from L3 or DRAM."""
-    import numpy as np
-    module, found = backends.active(), {}
-    if hasattr(module, "read_loop"):
-        for megabytes in (1, 16, 256):
-            array = np.ones(megabytes << 18, np.float32)
-            best = min(timing.seconds(lambda: module.read_loop(array)) for _ in range(7))  # noqa: B023
-            found[megabytes] = array.nbytes / best / 1e9
-    return found
+_memory = []
+
+
+def roofline(backend=None):
+    """Loops that return how much they did: "peak" multiplies and adds, "bandwidth" reads 256 MB from DRAM."""
+    module = backends.load(backend) if backend else backends.active()
+    if not hasattr(module, "multiply_add_loop"):
+        return {}
+    if not _memory:
+        _memory.append(np.ones(64 << 20, np.float32))
+    return {"peak": lambda: module.multiply_add_loop(30_000, True), "bandwidth": lambda: module.read_loop(_memory[0])}
 
 
 def pytest_terminal_summary(terminalreporter, config):
     if not ROWS:
         return
-    write = terminalreporter.write_line
-    write("")
-    write(f"{_cpu()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, "
-          f"rtfast {rtfast.__version__} on {rtfast.backend()}")
-    write(peers.versions())
-    write("ratio: the best peer's time over ours (medians; lower quartiles on several threads), and its quartiles")
-    group = None
-    for row in sorted(ROWS, key=lambda row: (row["group"], row["threads"])):
-        if row["group"] != group:
-            group = row["group"]
-            write(f"\n{group}")
-        spread = f"{row['ratio']:7.2f}x ({row['ratio_low']:.2f} - {row['ratio_high']:.2f})"
-        aim = "" if row["target"] is None else f"  must reach {row['target']:g}x"
-        peak = f"  {row['of_peak']:.2f} of FMA peak" if "of_peak" in row else ""
-        write(f"  {row['what']:44s} {row['threads']} thr {row['seconds'] * 1e6:11.1f} us  {row['peer']:>13s} "
-              f"{row['peer_seconds'] * 1e6:11.1f} us {spread}{peak}{aim}")
-
-
-def _cpu():
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    found = {"machine": report.machine(roofline()), "rows": ROWS}
+    terminalreporter.write_line("")
+    for line in report.lines(found, config.stash[EARLIER]):
+        terminalreporter.write_line(line)
+    if config.getoption("--save"):
+        report.write(found, config.getoption("--save"))

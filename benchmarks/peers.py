@@ -18,6 +18,10 @@ try:
     torch.set_grad_enabled(False)
 except ImportError:
     torch = None
+try:
+    import onnxruntime
+except ImportError:
+    onnxruntime = None
 
 
 def set_threads(n):
@@ -36,11 +40,15 @@ def blas():
 
 
 def versions():
-    """The peers in one line."""
-    line = f"NumPy {np.__version__} on {blas()}"
+    """The peers and what they run on: name -> version."""
+    found = {"NumPy": f"{np.__version__} on {blas()}"}
     if torch is not None:
-        line += f"; torch {torch.__version__}"
-    return line
+        mkldnn = "oneDNN" if torch.backends.mkldnn.is_available() else "no oneDNN"
+        mkl = "MKL" if torch.backends.mkl.is_available() else "no MKL"
+        found["torch"] = f"{torch.__version__} with {mkl}, {mkldnn}, {torch.backends.cpu.get_cpu_capability()}"
+    if onnxruntime is not None:
+        found["ONNX Runtime"] = onnxruntime.__version__
+    return found
 
 
 def aligned(shape, dtype=np.float32):
@@ -58,14 +66,56 @@ def normal(shape, seed=0):
     return out
 
 
-def matmul_peers(x, weight):
-    """name -> function for x @ weight: NumPy, and torch on MKL and on oneDNN where it is installed."""
-    out = aligned((len(x), weight.shape[1]))
-    peers = {"NumPy": lambda: np.matmul(x, weight, out=out)}
+def linear(x, weight, bias=None, activation=None):
+    """name -> function for activation(x @ weight + bias), x of two axes: NumPy (without activation), and torch
+    on MKL and on oneDNN."""
+    found, out = {}, aligned((len(x), weight.shape[1]))
+
+    def numpy_linear():
+        np.matmul(x, weight, out=out)
+        if bias is not None:
+            np.add(out, bias, out=out)
+
+    if activation is None:
+        found["NumPy"] = numpy_linear
+    if torch is None:
+        return found
+    after = torch_activation(activation)
+    left, right = torch.from_numpy(x), torch.from_numpy(weight)
+    transposed, result = torch.from_numpy(np.ascontiguousarray(weight.T)), torch.from_numpy(aligned(out.shape))
+    add = None if bias is None else torch.from_numpy(bias)
+    if add is None:
+        found["torch MKL"] = lambda: after(torch.mm(left, right, out=result))
+    else:
+        found["torch MKL"] = lambda: after(torch.addmm(add, left, right, out=result))
+    functional = torch.nn.functional.linear
+    found["torch linear"] = lambda: after(functional(left, transposed, add))
+    packed_left, packed = left.to_mkldnn(), transposed.to_mkldnn()
+    packed_add = None if add is None else add.to_mkldnn()
+    multiply = torch._C._nn.mkldnn_linear
+    if activation is None:
+        found["torch oneDNN"] = lambda: multiply(packed_left, packed, packed_add)
+    else:
+        found["torch oneDNN"] = lambda: after(multiply(packed_left, packed, packed_add).to_dense())
+    return found
+
+
+def torch_activation(name):
+    """torch's activation by our name, in place where it has that."""
+    functional = torch.nn.functional
+    return {None: lambda x: x, "relu": functional.relu_, "gelu": functional.gelu,
+            "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+            "silu": lambda x: functional.silu(x, inplace=True)}[name]
+
+
+def matmul(a, b):
+    """name -> function for a @ b, plain arrays of any number of axes."""
+    out = aligned((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]))
+    found = {"NumPy": lambda: np.matmul(a, b, out=out)}
     if torch is not None:
-        left, right = torch.from_numpy(x), torch.from_numpy(weight)
-        result = torch.from_numpy(aligned(out.shape))
-        peers["torch MKL"] = lambda: torch.mm(left, right, out=result)
-        left_mkldnn, packed = left.to_mkldnn(), torch.from_numpy(np.ascontiguousarray(weight.T)).to_mkldnn()
-        peers["torch oneDNN"] = lambda: torch._C._nn.mkldnn_linear(left_mkldnn, packed)
-    return peers
+        left, right, result = torch.from_numpy(a), torch.from_numpy(b), torch.from_numpy(aligned(out.shape))
+        found["torch MKL"] = lambda: torch.matmul(left, right, out=result)
+        if a.ndim == b.ndim == 2:
+            opaque_left, opaque_right = left.to_mkldnn(), right.T.contiguous().to_mkldnn()
+            found["torch oneDNN"] = lambda: torch._C._nn.mkldnn_linear(opaque_left, opaque_right)
+    return found

@@ -1,8 +1,9 @@
-"""The base model's encoder (512, 2048, 8 heads, 6 layers) against torch.nn.TransformerEncoder."""
+"""The base model's encoder (512, 2048, 8 heads, 6 layers) against torch.nn.TransformerEncoder and ONNX Runtime."""
 
 import warnings
 
 import numpy as np
+import peers
 import pytest
 
 import rtfast
@@ -32,20 +33,40 @@ def network_of(model):
     return network
 
 
+@pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize("length", [16, 128, 512])
-def test_base_encoder(measure, threads, length):
-    model = rtfast.Transformer.random(rtfast.Config.base(1000))
+def test_base_encoder(measure, threads, length, batch):
+    model = rtfast.Transformer.random(rtfast.Config.base(1000, n_decoder_layers=0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = network_of(model)
-    ids = np.arange(length)
-    x = torch.from_numpy(model.trace(ids, [0])["encoder.input"])[None]
+    ids = [np.random.default_rng(i).integers(0, 1000, length) for i in range(batch)]
+    position = rtfast.kernels.positional_encoding(length, 512, dtype=np.float32)
+    x = np.stack([model.weights["embedding.weight"][some] * np.float32(model.config.embedding_scale) + position
+                  for some in ids])
+    given = torch.from_numpy(x)
 
-    def encode():
+    def torch_encode():
         with torch.inference_mode():
-            return network(x)
+            return network(given)
 
-    expected = encode()[0].numpy()
-    assert np.abs(model.encode(ids) - expected).max() <= 2e-5 * np.abs(expected).max()
-    measure("base encoder", f"length {length}", lambda: model.encode(ids), {"torch": encode},
-            threads=threads, target=1.8 if length == 128 else None, budget=4)
+    others = {"torch": torch_encode}
+    if peers.onnxruntime is not None:
+        import onnx_encoder
+        others |= {name: lambda run=run: run(x) for name, run in onnx_encoder.sessions(model, threads).items()}
+    expected = np.stack(model.encode(ids))
+    for name, encode in others.items():
+        difference = np.abs(np.asarray(encode()) - expected).max()
+        assert difference <= 2e-5 * np.abs(expected).max(), (name, difference)
+    row = measure("base encoder", f"length {length}, batch {batch}", lambda: model.encode(ids), others,
+                  threads=threads, flops=encoder_flops(model.config, length) * batch, length=length, batch=batch)
+    times = row["peers"]
+    row["ratio_torch"] = times["torch"] / row["seconds"]
+    if len(times) > 1:
+        row["ratio_onnx"] = min(time for name, time in times.items() if name != "torch") / row["seconds"]
+
+
+def encoder_flops(config, length):
+    """Of the products of one sentence."""
+    weights = 4 * config.d_model ** 2 + 2 * config.d_model * config.d_ff
+    return config.n_encoder_layers * (2 * length * weights + 4 * length * length * config.d_model)

@@ -1,25 +1,25 @@
-"""The packed product against the measured peak of the core, and against NumPy and torch."""
+"""Products of two plain arrays: what packing costs is part of ours."""
 
 import numpy as np
 import peers
 import pytest
+from checks import check_product
 
-from rtfast import backends, kernels
+from rtfast import kernels
 
-SHAPES = [(m, k, n) for k, n in ((512, 512), (512, 2048), (2048, 512), (2048, 2048))
-          for m in (1, 16, 32, 128, 1024)]
+SHAPES = [((n, n), (n, n)) for n in (64, 128, 256, 512, 1024, 2048)]
+SHAPES += [((16, 8, 128, 64), (64, 128)), ((16, 8, 128, 64), (16, 8, 64, 128))]
 
 
-@pytest.mark.parametrize("name", [n for n in ("avx512", "avx2", "neon") if n in backends.available()])
-@pytest.mark.parametrize("m, k, n", SHAPES)
-def test_packed_product(measure, peak, threads, name, m, k, n):
-    x, weight, out = peers.normal((m, k)), peers.normal((k, n), seed=1), peers.aligned((m, n))
-    with backends.using(name):
-        packed = kernels.pack(weight)
-        kernels.linear(x, packed, out=out)
-        bound = 2 * k * np.finfo(np.float32).eps * (np.abs(x) @ np.abs(weight))
-        assert (np.abs(out - x.astype(float) @ weight.astype(float)) <= bound).all()
-        row = measure(f"packed product, {name} (FMA peak of a core {peak[name]:.0f} GFLOP/s)",
-                      f"({m}, {k}) @ ({k}, {n})", lambda: kernels.linear(x, packed, out=out),
-                      peers.matmul_peers(x, weight), threads=threads, budget=0.4)
-        row["of_peak"] = 2e-9 * m * k * n / row["seconds"] / peak[name] / threads
+@pytest.mark.parametrize("left, right", SHAPES, ids=str)
+def test_matmul(measure, threads, left, right):
+    a, b = peers.normal(left), peers.normal(right, seed=1)
+    out = peers.aligned((*left[:-1], right[-1]))
+    kernels.matmul(a, b, out=out)
+    if b.ndim == 2:
+        check_product(out.reshape(-1, right[-1]), a.reshape(-1, left[-1]), b)
+    else:
+        assert np.allclose(out, a.astype(float) @ b.astype(float), rtol=0, atol=1e-4)
+    what = " @ ".join(str(shape) for shape in (left, right))
+    measure("matmul", what, lambda: kernels.matmul(a, b, out=out), peers.matmul(a, b), threads=threads,
+            flops=2 * a.size * right[-1], n=left[-1])

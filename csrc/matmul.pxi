@@ -308,12 +308,13 @@ cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noe
     cdef Py_ssize_t blocks = max(<Py_ssize_t> 1, (rows + ROW_BLOCK // 2) // ROW_BLOCK), groups = 1
     cdef double numbers = <double> linear.d_in * linear.d_out
     linear.rows = rows
-    linear.n_row_blocks = blocks
-    linear.rows_per_block = (rows + blocks - 1) // blocks
+    linear.rows_per_block = max(<Py_ssize_t> 1, (rows + blocks - 1) // blocks)
+    blocks = (rows + linear.rows_per_block - 1) // linear.rows_per_block  # rounding up may have made the last ones empty
+    linear.n_row_blocks = max(<Py_ssize_t> 1, blocks)
     if blocks > 1 and numbers * number_bytes(like) > HUGE_WEIGHT:
         groups = min(n_panels, <Py_ssize_t> (numbers * number_bytes(like) / GROUP_BYTES))
     if threads > 1:
-        groups = max(groups, min(n_panels, (4 * threads + blocks - 1) // blocks))
+        groups = max(groups, min(n_panels, (4 * threads + blocks - 1) // max(<Py_ssize_t> 1, blocks)))
     linear.panels_per_group = max(<Py_ssize_t> 1, (n_panels + groups - 1) // groups)
     if rows <= 3:  # whole sets of panels at once
         linear.panels_per_group = up_to(linear.panels_per_group, 4)

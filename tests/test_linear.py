@@ -198,3 +198,16 @@ def test_activation_in_place_and_of_any_shape(backend, dtype):
         own = x.copy()
         assert kernels.activate(own, activation, out=own) is own
         assert_same_bits(own, expected, activation)
+
+
+@both_dtypes
+def test_every_number_of_rows(backend, dtype):
+    """However the rows are split among tasks, each is computed once, and none beside them."""
+    weight = np.ones((1, 1), dtype)
+    packed = kernels.pack(weight)
+    for m in (*range(1, 400), *range(400, 13000, 331), 4088, 4096):
+        x = np.arange(1, m + 1, dtype=dtype)[:, None]
+        memory = np.full(m + 128, -1, dtype)
+        kernels.linear(x, packed, out=memory[64:-64, None])
+        assert np.array_equal(memory[64:-64], x[:, 0]), m
+        assert (memory[:64] == -1).all() and (memory[-64:] == -1).all(), m

@@ -1,0 +1,31 @@
+"""What an op costs beside its arithmetic: a long program of tiny ops."""
+
+import statistics
+
+import numpy as np
+import peers
+import timing
+
+import rtfast
+from rtfast import transformer
+
+LAYERS = 12  # of the encoder, eight ops each
+
+
+def test_op_overhead(record):
+    peers.set_threads(1)
+    config = rtfast.Config.article(n_encoder_layers=LAYERS)
+    long = rtfast.Transformer.random(config, seed=0)
+    short = rtfast.Transformer.random(rtfast.Config.article(n_encoder_layers=0), seed=0)
+    ids = [0, 2]
+    assert np.isfinite(long.encode(ids)).all() and long.encode(ids).shape == (2, 4)
+    n_ops = ops_of(long) - ops_of(short)
+    samples = timing.alternate({"long": lambda: long.encode(ids), "short": lambda: short.encode(ids)}, 2.0)
+    costs = [(a - b) / n_ops for a, b in zip(samples["long"], samples["short"], strict=True)]
+    record("overhead", f"{n_ops} ops on 2x4 arrays", seconds=statistics.median(samples["long"]),
+           nanoseconds_per_op=statistics.median(costs) * 1e9)
+
+
+def ops_of(model):
+    """How many ops the encoder's program has."""
+    return len(transformer.encoder_program(model.config, memory=False).ops)
