@@ -97,6 +97,11 @@ cdef inline void layer_norm_rows(
             if total != NULL:
                 store(total, r * n + i, d)
             store(out, r * n + i, fma((d - mean[r]) * factor[r], g, b))
+            if rows > 1:  # the next ones: hardware loses track of so many rows
+                prefetch(at(x, (rows + r) * n + i))
+                if y != NULL:
+                    prefetch(at(y, (rows + r) * n + i))
+                prefetch(at(out, (rows + r) * n + i))
         i += width
     if i < n:
         g = one if gamma == NULL else load_some(gamma, i, n - i, one)
@@ -137,6 +142,8 @@ cdef void layer_norm_task(const NormArguments* norm, Py_ssize_t task, vec* scrat
     cdef Py_ssize_t first = task * norm.rows_per_task, end = min(norm.rows, first + norm.rows_per_task), at_once
     while first < end:
         at_once = 4 if row_vectors(scratch) <= 2 else 2 if row_vectors(scratch) <= 4 else 1  # chains that registers hold
+        if out_of_cache(norm.rows, norm.width, scratch):
+            at_once = 1
         while at_once > end - first:
             at_once //= 2
         layer_norm_some(norm, first, at_once, scratch)

@@ -79,3 +79,8 @@ cdef inline Py_ssize_t split_rows(Op* op, Py_ssize_t rows, Py_ssize_t width, int
     op.nanoseconds = rows * width * picoseconds_per_number // 1000
     op.scratch_bytes = 0
     return op.n_tasks
+
+
+cdef inline bint out_of_cache(Py_ssize_t rows, Py_ssize_t width, const vec* like) noexcept nogil:
+    """Whether so many numbers come from memory, which reads one row after the other fastest."""
+    return <double> rows * width * number_bytes(like) > (8 << 20)

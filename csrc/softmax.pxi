@@ -1,11 +1,12 @@
 """Softmax (section 3.2.1): exp(x - max) over its sum, row by row."""
 
 cdef inline void softmax_rows(
-    int rows, vec* x, Py_ssize_t stride, Py_ssize_t n, double scale, bint subtract_maximum, vec* out,
+    int rows, vec* x, Py_ssize_t stride, Py_ssize_t n, double scale, bint subtract_maximum, vec* out, bint ahead,
 ) noexcept nogil:
     """`rows` (a constant) rows of x * scale, scale > 0, n numbers each and `stride` apart; out may be x.
 
-    Several rows at once hide the latency of each other's sums. Without subtracting the maximum
+    Several rows at once hide the latency of each other's sums; `ahead` (a constant) has the next ones fetched, as
+    hardware loses track of so many. Without subtracting the maximum
     large numbers overflow to NaN.
     """
     cdef vec sums[16]                # 16 lanes of every row
@@ -53,6 +54,9 @@ cdef inline void softmax_rows(
         i = 0
         while i < whole:
             store(out, r * stride + i, load(out, r * stride + i) * factor)
+            if ahead:
+                prefetch(at(x, (rows + r) * stride + i))
+                prefetch(at(out, (rows + r) * stride + i))
             i += width
         if whole < n:
             for j in range(per_row):
@@ -63,14 +67,14 @@ cdef inline void softmax_rows(
 cdef void softmax_some(
     Py_ssize_t rows, vec* x, Py_ssize_t stride, Py_ssize_t n, double scale, bint subtract_maximum, vec* out,
 ) noexcept nogil:
-    """`softmax_rows` for any number of rows."""
+    """`softmax_rows` for any number of rows, which lie in the L1 cache."""
     cdef Py_ssize_t r = 0
     if row_vectors(x) <= 2:
         while r + 4 <= rows:
-            softmax_rows(4, at(x, r * stride), stride, n, scale, subtract_maximum, at(out, r * stride))
+            softmax_rows(4, at(x, r * stride), stride, n, scale, subtract_maximum, at(out, r * stride), False)
             r += 4
     while r < rows:
-        softmax_rows(1, at(x, r * stride), stride, n, scale, subtract_maximum, at(out, r * stride))
+        softmax_rows(1, at(x, r * stride), stride, n, scale, subtract_maximum, at(out, r * stride), False)
         r += 1
 
 
@@ -86,9 +90,16 @@ cdef void scale_row(const vec* x, Py_ssize_t n, double scale, vec* out) noexcept
 
 
 cdef void softmax_task(const RowArguments* row, Py_ssize_t task, vec* scratch) noexcept nogil:
-    cdef Py_ssize_t first = task * row.rows_per_task
-    softmax_some(min(row.rows_per_task, row.rows - first), at(<vec*> row.x, first * row.width), row.width, row.width,
-                 1.0, True, at(<vec*> row.out, first * row.width))
+    cdef Py_ssize_t n = row.width, r = task * row.rows_per_task, end = min(row.rows, r + row.rows_per_task)
+    cdef vec* x = <vec*> row.x
+    cdef vec* out = <vec*> row.out
+    if row_vectors(scratch) <= 2 and not out_of_cache(row.rows, n, scratch):
+        while r + 4 <= end:
+            softmax_rows(4, at(x, r * n), n, n, 1.0, True, at(out, r * n), True)
+            r += 4
+    while r < end:
+        softmax_rows(1, at(x, r * n), n, n, 1.0, True, at(out, r * n), False)
+        r += 1
 
 
 cdef void size_softmax(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
