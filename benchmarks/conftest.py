@@ -11,7 +11,6 @@ import sys
 
 sys.path.insert(0, os.path.dirname(__file__))
 import peers  # noqa: E402  before NumPy
-import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import report  # noqa: E402
 import timing  # noqa: E402
@@ -87,7 +86,8 @@ def roofline(backend=None):
     if not hasattr(module, "multiply_add_loop"):
         return {}
     if not _memory:
-        _memory.append(np.ones(64 << 20, np.float32))
+        _memory.append(peers.aligned((64 << 20,)))
+        _memory[0].fill(1)
     return {"peak": lambda: module.multiply_add_loop(30_000, True), "bandwidth": lambda: module.read_loop(_memory[0])}
 
 
