@@ -1,4 +1,4 @@
-"""exp, erf and the activations, lane by lane: one definition for every vector width.
+"""exp, erf, tanh and the activations, lane by lane: one definition for every vector width.
 
 The coefficients come from tools/elementary_coefficients.py. NaN goes through, overflow gives
 infinity, underflow goes through the denormals to zero, as in NumPy.
@@ -145,6 +145,26 @@ cdef inline vec erf_(vec x, const vec* like) noexcept nogil:
     return with_sign_of(if_less(t, one, small, large), x)
 
 
+cdef inline vec tanh_(vec x, const vec* like) noexcept nogil:
+    """The hyperbolic tangent: -m / (2 + m) for m = e^y - 1, y = -2|x| = n ln 2 + r, with the sign of x.
+
+    m = 2^n (e^r - 1) + (2^n - 1) loses nothing near 0, where e^y - 1 would.
+    """
+    cdef vec one = constant(1.0, like), y = constant(-2.0, like) * with_sign_of(x, one), n, r, m, magic
+    y = larger(constant(-50.0, like), y)  # the result is 1 long before; in this order a NaN stays
+    if vec is vf:
+        magic = constant(12582912.0, like)
+        n = fma(y, constant(1.44269504088896340736, like), magic) - magic
+        r = fma(n, constant(-1.42860682030941723e-6, like), fma(n, constant(-0.693145751953125, like), y))
+    else:
+        magic = constant(6755399441055744.0, like)
+        n = fma(y, constant(1.44269504088896340736, like), magic) - magic
+        r = fma(n, constant(-1.90821492927058770e-10, like), fma(n, constant(-0.6931471803691238, like), y))
+    m = fma(r * r, exp_polynomial(r, like), r)
+    m = scaled(m, n) + (scaled(one, n) - one)
+    return with_sign_of(-m / (constant(2.0, like) + m), x)
+
+
 cdef inline vec sigmoid(vec x, const vec* like) noexcept nogil:
     """1 / (1 + e^-x)."""
     cdef vec one = constant(1.0, like)
@@ -157,6 +177,9 @@ cdef enum:
     GELU = 2
     GELU_TANH = 3
     SILU = 4
+    EXP = 5
+    ERF = 6
+    TANH = 7
 
 
 cdef inline vec activated(vec x, int activation, const vec* like) noexcept nogil:
@@ -172,6 +195,12 @@ cdef inline vec activated(vec x, int activation, const vec* like) noexcept nogil
         return x * sigmoid(inner, like)
     if activation == SILU:
         return x * sigmoid(x, like)
+    if activation == EXP:
+        return exp_(x, like)
+    if activation == ERF:
+        return erf_(x, like)
+    if activation == TANH:
+        return tanh_(x, like)
     return x
 
 

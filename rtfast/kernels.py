@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from rtfast import backends
-from rtfast.activations import ACTIVATIONS
+from rtfast.activations import ACTIVATIONS, ELEMENTARY
 from rtfast.arguments import (
     FLOATS,
     as_matrices,
@@ -33,8 +33,8 @@ from rtfast.arguments import (
 )
 
 __all__ = [
-    "pack", "matmul", "linear", "activate", "softmax", "layer_norm", "add_layer_norm", "attention",
-    "embedding", "argmax", "positional_encoding",
+    "pack", "matmul", "linear", "activate", "exp", "erf", "tanh", "softmax", "layer_norm", "add_layer_norm",
+    "attention", "embedding", "argmax", "positional_encoding",
 ]
 
 
@@ -135,6 +135,31 @@ def activate(x, activation, out=None):
     code = _activation_code("activate", activation)
     result = _elementwise_output("activate", out, x)
     backends.active().activate(x.reshape(-1), code, result.reshape(-1))
+    return deliver(result, out)
+
+
+def exp(x, out=None):
+    """e^x of every element, as softmax uses it: x of any shape -> the same shape. out may be x.
+
+    The largest error, in units of the last place, is in docs/kernels.md; likewise for erf and tanh.
+    """
+    return _elementary("exp", x, out)
+
+
+def erf(x, out=None):
+    """The error function of every element, as GELU uses it: x of any shape -> the same shape. out may be x."""
+    return _elementary("erf", x, out)
+
+
+def tanh(x, out=None):
+    """The hyperbolic tangent of every element: x of any shape -> the same shape. out may be x."""
+    return _elementary("tanh", x, out)
+
+
+def _elementary(function, x, out):
+    x, _ = floating(function, x=x)
+    result = _elementwise_output(function, out, x)
+    backends.active().activate(x.reshape(-1), ELEMENTARY[function], result.reshape(-1))
     return deliver(result, out)
 
 

@@ -1,4 +1,4 @@
-"""The complementary error function, which GELU needs and NumPy lacks.
+"""The error function and its complement, which GELU needs and NumPy lacks.
 
 Both formulas are exact mathematics cut off below one rounding error: no fitted constant.
 """
@@ -31,13 +31,27 @@ def erfc(x):
         return np.where(x < 0, 2 - positive, positive)
 
 
+def erf(x):
+    """erf(x) in float64, at most 5 ULP off; NaN stays NaN. x: array of any shape. Returns a float64 array of it."""
+    x = np.asarray(x, np.float64)
+    with np.errstate(all="ignore"):
+        size = np.minimum(np.abs(x), _END)
+        positive = np.where(size < _SWITCH, _small(size), 1 - _integral(size))
+        return np.copysign(positive, x)
+
+
 def _series(x):
-    """1 - 2 / sqrt(pi) (x - x^3 / 3 + x^5 / 10 - ...) for 0 <= x < _SWITCH."""
+    """erfc for 0 <= x < _SWITCH."""
+    return 1 - _small(x)
+
+
+def _small(x):
+    """erf(x) = 2 / sqrt(pi) (x - x^3 / 3 + x^5 / 10 - ...) for 0 <= x < _SWITCH."""
     square = x * x
     total = 0.0
     for coefficient in reversed(_SERIES):
         total = total * square + coefficient
-    return 1 - (2 / math.sqrt(math.pi)) * x * total
+    return (2 / math.sqrt(math.pi)) * x * total
 
 
 def _integral(x):

@@ -15,8 +15,8 @@ import math
 
 import numpy as np
 
-from rtfast.activations import ACTIVATIONS
-from rtfast.reference.erfc import erfc
+from rtfast.activations import ACTIVATIONS, ELEMENTARY
+from rtfast.reference.erfc import erf, erfc
 
 __all__ = [
     "PackedWeight", "pack", "matmul", "linear", "activate", "softmax", "layer_norm", "add_layer_norm",
@@ -117,18 +117,26 @@ def _silu(x):
     return x * _sigmoid(x)
 
 
+def _erf(x):
+    """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
+    return erf(x.astype(np.float64))
+
+
 _FORMULAS = {
     ACTIVATIONS[None]: np.copy,
     ACTIVATIONS["relu"]: _relu,
     ACTIVATIONS["gelu"]: _gelu,
     ACTIVATIONS["gelu_tanh"]: _gelu_tanh,
     ACTIVATIONS["silu"]: _silu,
+    ELEMENTARY["exp"]: np.exp,
+    ELEMENTARY["erf"]: _erf,
+    ELEMENTARY["tanh"]: np.tanh,
 }
 
 
 @_without_warnings
 def activate(x, activation, out):
-    """out (n,) = activation(x (n,)), activation a code of `rtfast.activations`; out may be x.
+    """out (n,) = activation(x (n,)), activation a code of `rtfast.activations` (either table); out may be x.
 
     The errors of all of them are small against |x|. relu keeps NaN; -inf gives NaN except under
     relu (it is -inf * 0 in the others' formulas) and under no activation.
