@@ -9,7 +9,7 @@ from cases import assert_same_bits, both_dtypes
 from rtfast import backends, kernels
 
 #: Largest error in units of the last place of the exact result; benchmarks/ulp.py measures it over every float32.
-BOUNDS = {"exp": 1.05, "erf": 1.25, "tanh": 2.6}
+BOUNDS = {"exp": 1.08, "erf": 1.25, "tanh": 2.8}
 FALLBACK = 3.0  # what NumPy's own functions do is not ours to promise
 EXACT = {"exp": np.exp, "erf": np.vectorize(math.erf), "tanh": np.tanh}
 FUSED = ("avx512", "avx2", "neon")
