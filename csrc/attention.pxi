@@ -111,6 +111,9 @@ cdef void weigh_values(
     cdef const vec* values = <const vec*> head.values
     cdef vec* edge = scratch
     cdef vec* copy = at(scratch, TILE_ROWS * nr)
+    if rows <= 3 and n + tail <= CHUNK and head.d_value < nr:
+        tile_at_edge(rows, weights, stride, values, head.values_row, n, tail, out, out_stride, head.d_value, False, edge)
+        return
     while k < n:
         chunk = min(CHUNK, n - k)
         stairs = tail if k + chunk == n else 0
@@ -128,6 +131,9 @@ cdef void score(
     """scores (rows, n up to whole panels) = q k^T."""
     cdef Py_ssize_t nr = panel_width(q), stride = up_to(n, nr), first = 0, left, line
     cdef vec* panel = <vec*> head.keys
+    if head.plain_keys == NULL and rows <= 3 and n <= nr and head.d_key <= CHUNK:  # the sizes of the article
+        tile_of(rows, 1, q, q_stride, panel, nr, 0, head.d_key, 0, scores, stride, False, panel, 0)
+        return
     if head.plain_keys == NULL:
         product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, stride, scores, stride, NULL, IDENTITY, scratch)
         return

@@ -167,7 +167,9 @@ cdef void multiply_chunk(
         at_once //= 2
     while column < columns:
         for i in range(n_tiles):
-            first, last = rows * i // n_tiles, rows * (i + 1) // n_tiles
+            first, last = 0, rows
+            if n_tiles > 1:  # a division costs as much as a tile of the article
+                first, last = rows * i // n_tiles, rows * (i + 1) // n_tiles
             if column + nr <= columns:
                 ahead, stride = b, 0
                 if b_row == nr and i * n_k * step // 2 < n_k * nr * number_bytes(a):  # this tile's share of the next panel

@@ -73,6 +73,9 @@ cdef void softmax_some(
         while r + 4 <= rows:
             softmax_rows(4, at(x, r * stride), stride, n, scale, subtract_maximum, at(out, r * stride), False)
             r += 4
+        if r + 2 <= rows:
+            softmax_rows(2, at(x, r * stride), stride, n, scale, subtract_maximum, at(out, r * stride), False)
+            r += 2
     while r < rows:
         softmax_rows(1, at(x, r * stride), stride, n, scale, subtract_maximum, at(out, r * stride), False)
         r += 1
