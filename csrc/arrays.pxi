@@ -226,19 +226,19 @@ def softmax(x, out):
                                               else <void*> size_softmax[vd]))
 
 
-def layer_norm(x, gamma, beta, double eps, bint article, out):
+def layer_norm(x, gamma, beta, double eps, int form, out):
     """out (rows, d) = layer norm of each row of x; out may be x."""
-    add_layer_norm(x, None, gamma, beta, eps, article, None, out)
+    add_layer_norm(x, None, gamma, beta, eps, form, None, out)
 
 
-def add_layer_norm(x, y, gamma, beta, double eps, bint article, residual, out):
+def add_layer_norm(x, y, gamma, beta, double eps, int form, residual, out):
     """out (rows, d) = layer norm of each row of x + y; residual takes x + y."""
     cdef Op op
     if 0 in x.shape:
         return
     op.arguments.norm = NormArguments(
         address(x), address_or_null(y), address_or_null(gamma), address_or_null(beta),
-        address_or_null(residual), address(out), 0, x.shape[1], 0, eps, article)
+        address_or_null(residual), address(out), 0, x.shape[1], 0, eps, form)
     run_rows(&op, x.shape[0], <SizeFunction> (<void*> size_layer_norm[vf] if holds_floats(x)
                                               else <void*> size_layer_norm[vd]))
 
@@ -291,7 +291,7 @@ cdef int attend(void* q, void* k, void* v, void* mask, bint causal, double scale
     numbers[3 * batch] = batch * length
     op.arguments.attention = AttentionArguments(
         q, d_key, 0, &cache, numbers + 2 * batch, numbers, numbers + batch, k, v, batch, 0, 0, out, d_value, 0,
-        scale, causal, article_softmax, <unsigned char*> mask, scores, scaled_scores, weights, length, n_keys)
+        scale, causal, article_softmax, NULL, 0, <unsigned char*> mask, scores, scaled_scores, weights, length, n_keys)
     try:
         return run_rows(&op, batch * length, <SizeFunction> (<void*> size_attention[vf] if is_float
                                                              else <void*> size_attention[vd]))

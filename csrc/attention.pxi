@@ -82,16 +82,42 @@ cdef void trace_scores(
     memset(at(to, n), 0, (n_keys - n) * number_bytes(x))
 
 
+cdef void add_bias(vec* x, Py_ssize_t n, Py_ssize_t position, const vec* bias, Py_ssize_t reach) noexcept nogil:
+    """x[k] += the bias for keys k - position away, as far as `reach`."""
+    cdef Py_ssize_t k = 0, middle = min(n, max(<Py_ssize_t> 0, position - reach)), end = min(n, position + reach + 1)
+    cdef Py_ssize_t width = lanes(x)
+    cdef vec zero = constant(0.0, x), far = splat(bias, 0)
+    while k < middle:
+        store_some(x, k, middle - k, load_some(x, k, middle - k, zero) + far)
+        k += width
+    k = middle
+    while k < end:
+        store_some(x, k, end - k, load_some(x, k, end - k, zero) + load_some(bias, k - position + reach, end - k, zero))
+        k += width
+    k = max(end, middle)
+    far = splat(bias, 2 * reach)
+    while k < n:
+        store_some(x, k, n - k, load_some(x, k, n - k, zero) + far)
+        k += width
+
+
 cdef void weigh_scores(
-    const AttentionArguments* attention, Py_ssize_t row, vec* x, Py_ssize_t n, Py_ssize_t n_keys, vec* dense,
+    const AttentionArguments* attention, Py_ssize_t row, Py_ssize_t head_number, Py_ssize_t position,
+    vec* x, Py_ssize_t n, Py_ssize_t n_keys, vec* dense,
 ) noexcept nogil:
-    """One row of scores into weights, in place, over its n visible keys: masked, traced or of an odd scale."""
+    """One row of scores into weights, in place, over its n visible keys: masked, biased, traced or of an odd scale.
+
+    position: of the query among the keys.
+    """
     cdef const unsigned char* mask = NULL
     if attention.mask != NULL:
         mask = attention.mask + row * attention.most_keys
     if attention.scores != NULL:
         trace_scores(attention, attention.scores, row, x, n_keys, n_keys)
     scale_row(x, n_keys if attention.scaled_scores != NULL else n, attention.scale, x)
+    if attention.bias != NULL:
+        add_bias(x, n_keys if attention.scaled_scores != NULL else n, position,
+                 at(<const vec*> attention.bias, head_number * (2 * attention.reach + 1)), attention.reach)
     if attention.scaled_scores != NULL:
         trace_scores(attention, attention.scaled_scores, row, x, n_keys, n_keys)
     if mask != NULL:
@@ -149,8 +175,8 @@ cdef void score(
 
 
 cdef void attend_block(
-    const AttentionArguments* attention, const Head* head, const vec* q, Py_ssize_t t, Py_ssize_t rows,
-    Py_ssize_t length, Py_ssize_t row, vec* out, vec* dense, vec* scores, vec* scratch,
+    const AttentionArguments* attention, const Head* head, Py_ssize_t head_number, const vec* q, Py_ssize_t t,
+    Py_ssize_t rows, Py_ssize_t length, Py_ssize_t row, vec* out, vec* dense, vec* scores, vec* scratch,
 ) noexcept nogil:
     """Queries t to t + rows of a sequence of `length`; row: of query t in what a trace or mask has."""
     cdef Py_ssize_t nr = panel_width(out), n_keys = head.n_keys, stride, r, n, group, tail
@@ -159,10 +185,11 @@ cdef void attend_block(
         n = n_keys
     stride = up_to(n, nr)
     score(head, q, attention.q_stride, rows, n, scores, scratch)
-    if attention.mask != NULL or attention.scores != NULL or attention.weights != NULL or not attention.scale > 0:
+    if (attention.mask != NULL or attention.bias != NULL or attention.scores != NULL or attention.weights != NULL
+            or not attention.scale > 0):
         for r in range(rows):
             n = visible(attention, t + r, length, n_keys)
-            weigh_scores(attention, row + r, at(scores, r * stride), n, n_keys, dense)
+            weigh_scores(attention, row + r, head_number, n_keys - length + t + r, at(scores, r * stride), n, n_keys, dense)
             if attention.mask != NULL:
                 attend_masked(at(scores, r * stride), attention.mask + (row + r) * attention.most_keys, n,
                               <const vec*> head.values, head.values_row, head.d_value, at(out, r * attention.out_stride))
@@ -230,7 +257,7 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
             copy_values(<const vec*> head.values, head.d_value, n, head.d_value, room)
             head.values, head.values_row = room, values_width(head.d_value, scratch)
     while t < end:
-        attend_block(attention, &head, at(q, t * attention.q_stride), t, min(<Py_ssize_t> QUERY_BLOCK, end - t), length,
+        attend_block(attention, &head, head_number, at(q, t * attention.q_stride), t, min(<Py_ssize_t> QUERY_BLOCK, end - t), length,
                      row + t, at(out, t * attention.out_stride), dense, scores, scratch)
         t += QUERY_BLOCK
 

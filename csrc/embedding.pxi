@@ -35,8 +35,11 @@ cdef void size_embedding(Op* op, Py_ssize_t rows, int threads, const vec* like) 
 cdef void gather_task(const GatherArguments* gather, Py_ssize_t task, vec* scratch) noexcept nogil:
     cdef Py_ssize_t r, n = gather.width, first = task * gather.rows_per_task
     for r in range(first, min(gather.rows, first + gather.rows_per_task)):
-        memcpy(at(<vec*> gather.out, r * n), at(<const vec*> gather.x, gather.rows_wanted[r] * n),
-               n * number_bytes(scratch))
+        if gather.scale != 1.0:
+            scale_row(at(<const vec*> gather.x, gather.rows_wanted[r] * n), n, gather.scale, at(<vec*> gather.out, r * n))
+        else:
+            memcpy(at(<vec*> gather.out, r * n), at(<const vec*> gather.x, gather.rows_wanted[r] * n),
+                   n * number_bytes(scratch))
 
 
 cdef void size_gather(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:

@@ -176,7 +176,7 @@ cdef class Executor:
         side = op.output.dimension
         bound.ops[i].arguments.embedding = EmbeddingArguments(
             self.indices(side + "_ids"), self.weight(op.weights[0]), op.options["scale"],
-            self.indices(side + "_positions"), address(self.weights.positional_encoding()),
+            self.indices(side + "_positions"), address_or_null(self.weights.positions(op)),
             self.extra(bound, op, "embedding"), self.extra(bound, op, "position"),
             self.buffer(bound, op.output), 0, op.output.width, 0)
         bound.size[i] = <SizeFunction> (<void*> size_embedding[vf] if self.is_float else <void*> size_embedding[vd])
@@ -211,25 +211,30 @@ cdef class Executor:
             self.columns(bound, query), query.buffer.width, op.cache.d_key, &memory.cache,
             self.indices(side + "_starts"), self.indices(keys), self.indices(side + "_slots"), NULL, NULL, 0, 0, 0,
             self.buffer(bound, op.output), op.output.width, op.cache.d_value, op.options["scale"],
-            op.options["causal"], op.options["article_softmax"], NULL, self.extra(bound, op, "scores"),
+            op.options["causal"], op.options["article_softmax"], address_or_null(self.weights.relative_bias(op)),
+            op.options["reach"], NULL, self.extra(bound, op, "scores"),
             self.extra(bound, op, "scaled_scores"), self.extra(bound, op, "weights"), 0, 0)
         bound.size[i] = <SizeFunction> (<void*> size_attention[vf] if self.is_float else <void*> size_attention[vd])
         return 0
 
     cdef int bind_layer_norm(self, BoundProgram bound, Py_ssize_t i, op) except -1:
-        gamma, beta = op.weights
+        gamma, beta = op.weights if len(op.weights) == 2 else (*op.weights, None)
         bound.ops[i].arguments.norm = NormArguments(
             self.buffer(bound, op.inputs[0]), self.second_input(bound, op),
-            self.weight(gamma), self.weight(beta), self.extra(bound, op, "residual"),
-            self.buffer(bound, op.output), 0, op.output.width, 0, op.options["eps"], op.options["article"])
+            self.weight(gamma), NULL, self.extra(bound, op, "residual"),
+            self.buffer(bound, op.output), 0, op.output.width, 0, op.options["eps"], op.options["form"])
+        if beta is not None:
+            bound.ops[i].arguments.norm.beta = self.weight(beta)
         bound.size[i] = <SizeFunction> (<void*> size_layer_norm[vf] if self.is_float else <void*> size_layer_norm[vd])
         return 0
 
     cdef int bind_rows(self, BoundProgram bound, Py_ssize_t i, op) except -1:
         bound.ops[i].arguments.row = RowArguments(
             self.buffer(bound, op.inputs[0]), self.second_input(bound, op),
-            self.buffer(bound, op.output), 0, op.output.width, 0, IDENTITY)
-        if op.kind == "add":
+            self.buffer(bound, op.output), 0, op.output.width, 0, self.weights.activation_code(op))
+        if op.kind == "gate":
+            bound.size[i] = <SizeFunction> (<void*> size_gate[vf] if self.is_float else <void*> size_gate[vd])
+        elif op.kind == "add":
             bound.size[i] = <SizeFunction> (<void*> size_add[vf] if self.is_float else <void*> size_add[vd])
         else:
             bound.size[i] = <SizeFunction> (<void*> size_softmax[vf] if self.is_float else <void*> size_softmax[vd])
@@ -237,8 +242,8 @@ cdef class Executor:
 
     cdef int bind_gather(self, BoundProgram bound, Py_ssize_t i, op) except -1:
         bound.ops[i].arguments.gather = GatherArguments(
-            self.buffer(bound, op.inputs[0]), self.indices("wanted_rows"), self.buffer(bound, op.output),
-            0, op.output.width, 0)
+            self.buffer(bound, op.inputs[0]), self.indices("wanted_rows"), op.options["scale"],
+            self.buffer(bound, op.output), 0, op.output.width, 0)
         bound.size[i] = <SizeFunction> (<void*> size_gather[vf] if self.is_float else <void*> size_gather[vd])
         return 0
 
@@ -340,6 +345,7 @@ BINDERS = {
     "attention": lambda Executor e, BoundProgram b, i, op: e.bind_attention(b, i, op),
     "add_layer_norm": lambda Executor e, BoundProgram b, i, op: e.bind_layer_norm(b, i, op),
     "layer_norm": lambda Executor e, BoundProgram b, i, op: e.bind_layer_norm(b, i, op),
+    "gate": lambda Executor e, BoundProgram b, i, op: e.bind_rows(b, i, op),
     "add": lambda Executor e, BoundProgram b, i, op: e.bind_rows(b, i, op),
     "softmax": lambda Executor e, BoundProgram b, i, op: e.bind_rows(b, i, op),
     "gather": lambda Executor e, BoundProgram b, i, op: e.bind_gather(b, i, op),

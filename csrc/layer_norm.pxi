@@ -4,6 +4,11 @@
 squares of what is left. E[x^2] - E[x]^2 in one pass would lose the digits that matter.
 """
 
+cdef enum:                           # forms of the norm, codes of rtfast/norms.py
+    PAPER = 0
+    ARTICLE = 1                      # divides by std + eps
+    RMS = 2                          # takes the mean for 0
+
 cdef inline double square_root(double x, const vec* like) noexcept nogil:
     if vec is vf:
         return sqrtf(<float> x)
@@ -40,7 +45,7 @@ cdef inline vec summed_some(const vec* x, const vec* y, Py_ssize_t i, Py_ssize_t
 
 
 cdef inline void layer_norm_rows(
-    int rows, const vec* x, const vec* y, Py_ssize_t n, const vec* gamma, const vec* beta, double eps, bint article,
+    int rows, const vec* x, const vec* y, Py_ssize_t n, const vec* gamma, const vec* beta, double eps, int form,
     vec* total, vec* out,
 ) noexcept nogil:
     """`rows` (a constant) rows of n numbers at once: a row's sum is one chain of additions, and several hide each
@@ -54,7 +59,7 @@ cdef inline void layer_norm_rows(
     cdef double variance, deviation
     for j in range(rows * per_row):
         sums[j] = zero
-    i = 0
+    i = 0 if form != RMS else n
     while i + 16 <= n:
         for r in range(rows):
             for j in range(per_row):
@@ -83,7 +88,7 @@ cdef inline void layer_norm_rows(
                 sums[r * per_row + j] = fma(d, d, sums[r * per_row + j])
     for r in range(rows):
         variance = rounded(add_lanes(&sums[r * per_row], x) / n, x)
-        if article:
+        if form == ARTICLE:
             deviation = rounded(square_root(variance, x) + eps, x)
         else:
             deviation = square_root(rounded(variance + eps, x), x)
@@ -125,17 +130,17 @@ cdef void layer_norm_some(const NormArguments* norm, Py_ssize_t first, Py_ssize_
     if total != NULL:
         total = at(total, first * n)
     if y == NULL and rows == 4:
-        layer_norm_rows(4, x, <const vec*> NULL, n, gamma, beta, norm.eps, norm.article, total, out)
+        layer_norm_rows(4, x, <const vec*> NULL, n, gamma, beta, norm.eps, norm.form, total, out)
     elif y == NULL and rows == 2:
-        layer_norm_rows(2, x, <const vec*> NULL, n, gamma, beta, norm.eps, norm.article, total, out)
+        layer_norm_rows(2, x, <const vec*> NULL, n, gamma, beta, norm.eps, norm.form, total, out)
     elif y == NULL:
-        layer_norm_rows(1, x, <const vec*> NULL, n, gamma, beta, norm.eps, norm.article, total, out)
+        layer_norm_rows(1, x, <const vec*> NULL, n, gamma, beta, norm.eps, norm.form, total, out)
     elif rows == 4:
-        layer_norm_rows(4, x, at(y, first * n), n, gamma, beta, norm.eps, norm.article, total, out)
+        layer_norm_rows(4, x, at(y, first * n), n, gamma, beta, norm.eps, norm.form, total, out)
     elif rows == 2:
-        layer_norm_rows(2, x, at(y, first * n), n, gamma, beta, norm.eps, norm.article, total, out)
+        layer_norm_rows(2, x, at(y, first * n), n, gamma, beta, norm.eps, norm.form, total, out)
     else:
-        layer_norm_rows(1, x, at(y, first * n), n, gamma, beta, norm.eps, norm.article, total, out)
+        layer_norm_rows(1, x, at(y, first * n), n, gamma, beta, norm.eps, norm.form, total, out)
 
 
 cdef void layer_norm_task(const NormArguments* norm, Py_ssize_t task, vec* scratch) noexcept nogil:
@@ -181,3 +186,25 @@ cdef void size_activate(Op* op, Py_ssize_t rows, int threads, const vec* like) n
     row.rows = rows
     split_rows(op, rows, row.width, threads, &row.rows_per_task, 800)
     op.task = <TaskFunction> (<void*> activate_task[vec])
+
+
+cdef void gate_task(const RowArguments* row, Py_ssize_t task, vec* scratch) noexcept nogil:
+    """out (rows, width) = activation(left half of x) * right half, x (rows, 2 * width)."""
+    cdef Py_ssize_t r, i, n = row.width, width = lanes(scratch), first = task * row.rows_per_task
+    cdef vec zero = constant(0.0, scratch)
+    cdef const vec* x
+    cdef vec* out
+    for r in range(first, min(row.rows, first + row.rows_per_task)):
+        x, out = at(<const vec*> row.x, 2 * r * n), at(<vec*> row.out, r * n)
+        activate_row(x, n, row.activation, out)
+        i = 0
+        while i < n:
+            store_some(out, i, n - i, load_some(out, i, n - i, zero) * load_some(x, n + i, n - i, zero))
+            i += width
+
+
+cdef void size_gate(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
+    cdef RowArguments* row = &op.arguments.row
+    row.rows = rows
+    split_rows(op, rows, 2 * row.width, threads, &row.rows_per_task, 500)
+    op.task = <TaskFunction> (<void*> gate_task[vec])

@@ -39,9 +39,9 @@ cdef struct NormArguments:           # out = layer_norm(x) or layer_norm(x + y)
     void* out                        # (rows, width)
     Py_ssize_t rows, width, rows_per_task
     double eps
-    bint article                     # divide by std + eps instead of sqrt(var + eps)
+    int form                         # PAPER, ARTICLE or RMS, see layer_norm.pxi
 
-cdef struct RowArguments:            # out = softmax(x), x + y, or an activation of x, row by row
+cdef struct RowArguments:            # out = softmax(x), x + y, an activation of x, or gated, row by row
     const void* x
     const void* y
     void* out
@@ -59,9 +59,10 @@ cdef struct EmbeddingArguments:      # out = table[ids] * scale + positional[pos
     void* out                        # (rows, width)
     Py_ssize_t rows, width, rows_per_task
 
-cdef struct GatherArguments:         # out[i] = x[rows_wanted[i]]
+cdef struct GatherArguments:         # out[i] = x[rows_wanted[i]] * scale
     const void* x
     const int64_t* rows_wanted
+    double scale
     void* out
     Py_ssize_t rows, width, rows_per_task
 
@@ -102,6 +103,8 @@ cdef struct AttentionArguments:
     double scale
     bint causal
     bint article                     # softmax without subtracting the maximum
+    const void* bias                 # (heads, 2 * reach + 1): added to the scaled score of keys -reach..reach away,
+    Py_ssize_t reach                 # those farther away have the nearest one's; or NULL
     const unsigned char* mask        # (sequences * heads, longest, most_keys) or NULL
     void* scores                     # (sequences, heads, longest, most_keys) or NULL, as the next two
     void* scaled_scores

@@ -1,5 +1,7 @@
 """A model as a folder: config.json says what it computes, model.safetensors holds its weights.
 
+Two kinds are read: those that `save` writes, and Hugging Face's, of the families in rtfast/families.
+
 No pickle is ever read, so no file can run code; what is wrong with one is a CheckpointError that names it.
 """
 
@@ -7,8 +9,9 @@ import contextlib
 import errno
 import os
 
-from rtfast import safetensors_file
+from rtfast import huggingface_folder, safetensors_file
 from rtfast.config import Config
+from rtfast.families import FAMILIES, family_of
 from rtfast.safetensors_file import CheckpointError
 from rtfast.tokenizer import WordTokenizer
 from rtfast.weights import check_shapes, prepare_weights
@@ -57,7 +60,11 @@ def load(folder):
     """
     folder = os.fsdecode(folder)
     _check_folder(folder)
-    config, tokenizer = _read_config(os.path.join(folder, CONFIG_FILE))
+    fields = _read_fields(os.path.join(folder, CONFIG_FILE))
+    family = family_of(fields.get("model_type"))
+    if family is not None:
+        return *huggingface_folder.read(folder, fields, family, _naming), None
+    config, tokenizer = _own_config(os.path.join(folder, CONFIG_FILE), fields)
     path = os.path.join(folder, WEIGHTS_FILE)
     with _naming(path):
         weights = safetensors_file.read(path, check=lambda shapes: check_shapes(config, shapes))
@@ -75,18 +82,19 @@ def _check_folder(folder):
     if names is None:
         raise FileNotFoundError(errno.ENOENT, f"no such folder ({expected})", folder)
     pickles = [name for name in names if name.endswith(_PICKLES)]
-    if pickles and WEIGHTS_FILE not in names:
+    sharded = huggingface_folder.INDEX_FILE in names
+    if pickles and WEIGHTS_FILE not in names and not sharded:
         raise CheckpointError(
             f"{os.path.join(folder, pickles[0])}: a pickle file can run code when it is read, so rtfast "
             "reads none; convert it once, where you trust it, with PyTorch and safetensors: "
             f"safetensors.torch.save_file(torch.load({pickles[0]!r}, weights_only=True), {WEIGHTS_FILE!r})")
     for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if name not in names:
+        if name not in names and not (name == WEIGHTS_FILE and sharded):
             raise FileNotFoundError(errno.ENOENT, f"no such file ({expected})", os.path.join(folder, name))
 
 
-def _read_config(path):
-    """The Config and the tokenizer, or None, of a config.json."""
+def _read_fields(path):
+    """The fields of a config.json, a dict."""
     with safetensors_file.open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_CONFIG:
@@ -95,9 +103,15 @@ def _read_config(path):
     fields = safetensors_file.parse_json(path, data, "config")
     if not isinstance(fields, dict):
         raise CheckpointError(f"{path}: config must be a JSON object, got {type(fields).__name__}")
+    return fields
+
+
+def _own_config(path, fields):
+    """The Config and the tokenizer, or None, of the fields that `save` wrote."""
     if fields.get("model_type") != MODEL_TYPE:
         raise CheckpointError(
-            f"{path}: model_type must be {MODEL_TYPE!r}, got {str(fields.get('model_type'))[:80]!r}")
+            f"{path}: model_type must be {MODEL_TYPE!r} or one of {', '.join(map(repr, FAMILIES))}, "
+            f"got {str(fields.get('model_type'))[:80]!r}")
     version = fields.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(

@@ -15,14 +15,16 @@ MAX_LAYERS = 10_000
 #: Numbers must be finite in float32 too.
 MAX_NUMBER = 3.4028234663852886e38
 DTYPES = ("float32", "float64")
+POSITIONS = ("sinusoidal", "halves", "tensor2tensor", "learned", "relative", None)
 
 _SIZES = ("vocab_size", "d_model", "n_heads", "d_ff", "max_length")
 _HEAD_SIZES = ("d_key", "d_value")
+_RELATIVE = ("relative_buckets", "relative_distance")
 _LAYERS = ("n_encoder_layers", "n_decoder_layers")
 _SWITCHES = (
     "attention_bias", "feed_forward_bias", "output_bias", "residual", "norm",
     "article_layer_norm", "article_positional_encoding", "article_softmax",
-    "tie_embeddings",
+    "tie_embeddings", "norm_first", "final_norm", "embedding_norm", "rms_norm", "gated",
 )
 _IDS = ("sos_id", "eos_id", "pad_id")
 
@@ -35,7 +37,7 @@ class Config:
     does not fit. `dataclasses.replace(config, ...)` checks again, but keeps d_key and d_value as they are.
     """
 
-    #: words in the vocabulary, of source and target alike
+    #: words in the vocabulary, of source and target alike unless target_vocab_size is given
     vocab_size: int
     #: width of the embedding and of every sublayer's output (3.1)
     d_model: int = 512
@@ -62,10 +64,29 @@ class Config:
     residual: bool = True
     #: whether layer normalisation follows each sublayer; off for the article's overflow experiment
     norm: bool = True
+    #: layer norm comes before each sublayer, not after its residual connection
+    norm_first: bool = False
+    #: one more layer norm after the last layer of the encoder and of the decoder, as norm_first needs it
+    final_norm: bool = False
+    #: layer norm of embedding plus position (BART)
+    embedding_norm: bool = False
+    #: x / sqrt(mean square + eps) * gamma in place of every layer norm (T5)
+    rms_norm: bool = False
+    #: feed-forward activation(x W_gate) * (x W_hidden) in place of activation(x W_hidden) (T5 1.1)
+    gated: bool = False
     #: added to the variance (to the standard deviation with article_layer_norm), so that it is not zero
     layer_norm_eps: float = 1e-5
     #: divide by (std + eps), as the article "The Random Transformer" does, not by sqrt(variance + eps)
     article_layer_norm: bool = False
+    #: how positions are marked: "sinusoidal" (3.5); "halves", all sines before all cosines (Marian);
+    #: "tensor2tensor", halves with frequencies down to exactly 1 / 10000 (M2M100); "learned", a table in the
+    #: weights; "relative", a bias of the scores by distance (T5); None, not at all
+    positions: str | None = "sinusoidal"
+    #: place of the first word in the table of sinusoids
+    position_offset: int = 0
+    #: of relative positions: how many buckets of distances, and from which distance on there is only one
+    relative_buckets: int = 32
+    relative_distance: int = 128
     #: column j, not the pair (2i, 2i + 1), sets the frequency (3.5 uses pairs)
     article_positional_encoding: bool = False
     #: softmax as exp(x) / sum without subtracting the row's maximum: overflows to NaN, as in the article
@@ -74,8 +95,12 @@ class Config:
     attention_scale: float | None = None
     #: multiplier of the embedding; the paper's is sqrt(d_model) (3.4)
     embedding_scale: float = 1.0
-    #: the last linear layer is the embedding transposed (3.4)
+    #: the last linear layer is the (target's) embedding transposed (3.4)
     tie_embeddings: bool = False
+    #: multiplier of the decoder's states before the last linear layer
+    output_scale: float = 1.0
+    #: words in the target's own vocabulary; None where source and target share one
+    target_vocab_size: int | None = None
     #: token that starts a target, None if the caller will give it
     sos_id: int | None = None
     #: token that ends a sequence
@@ -92,19 +117,41 @@ class Config:
             self._set(name, _integer(name, getattr(self, name), 0, MAX_LAYERS))
         for name in _HEAD_SIZES:
             self._set(name, self._head_size(name))
+        for name in _RELATIVE:
+            self._set(name, _integer(name, getattr(self, name), 2, 2**15))
+        self._set("position_offset", _integer("position_offset", self.position_offset, 0, 2**15))
+        if self.target_vocab_size is not None:
+            words = _integer("target_vocab_size", self.target_vocab_size, 1, MAX_SIZE, "None or ")
+            self._set("target_vocab_size", words)
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"Config: {name} must be True or False, got {_shown(getattr(self, name))}")
         for name in _IDS:
             if getattr(self, name) is not None:
-                self._set(name, _integer(name, getattr(self, name), 0, self.vocab_size - 1, "None or "))
+                self._set(name, _integer(name, getattr(self, name), 0, self.target_words - 1, "None or "))
         self._set("layer_norm_eps", _number("layer_norm_eps", self.layer_norm_eps, least=0.0))
         self._set("embedding_scale", _number("embedding_scale", self.embedding_scale))
+        self._set("output_scale", _number("output_scale", self.output_scale))
         if self.attention_scale is not None:
             self._set("attention_scale", _number("attention_scale", self.attention_scale))
         _choice("activation", self.activation, tuple(ACTIVATIONS))
         _choice("dtype", self.dtype, DTYPES)
+        _choice("positions", self.positions, POSITIONS)
+        if self.relative_buckets % 4:
+            raise ValueError(f"Config: relative_buckets must be a multiple of 4, got {self.relative_buckets}")
+        if self.rms_norm and self.article_layer_norm:
+            raise ValueError("Config: rms_norm and article_layer_norm cannot both be True")
         self._check_products()
+
+    @property
+    def target_words(self):
+        """Words in the target's vocabulary: target_vocab_size, or vocab_size where it is shared."""
+        return self.vocab_size if self.target_vocab_size is None else self.target_vocab_size
+
+    @property
+    def target_embedding(self):
+        """Name of the weight that embeds target words."""
+        return "embedding.weight" if self.target_vocab_size is None else "decoder.embedding.weight"
 
     def _set(self, name, value):
         object.__setattr__(self, name, value)  # plain int or float in place of NumPy's: the rest is frozen
@@ -127,7 +174,7 @@ class Config:
             if width * self.d_model >= MAX_ELEMENTS:
                 raise ValueError(
                     f"Config: d_model * n_heads * {name} must be < 2**48, got {width * self.d_model}")
-        for name in ("vocab_size", "d_ff", "max_length"):
+        for name in ("vocab_size", "target_words", "d_ff", "max_length"):
             elements = self.d_model * getattr(self, name)
             if elements >= MAX_ELEMENTS:
                 raise ValueError(f"Config: d_model * {name} must be < 2**48, got {elements}")

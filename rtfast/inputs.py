@@ -40,7 +40,7 @@ def read_source(given, name, config, tokenizer):
 
     Raises TypeError for what holds no integers, ValueError for ids and lengths that the model does not have.
     """
-    return _read(given, name, config, tokenizer, start=None, pad=config.pad_id)
+    return _read(given, name, config, tokenizer, start=None, pad=config.pad_id, words=config.vocab_size)
 
 
 def read_target(given, name, config, tokenizer):
@@ -48,25 +48,25 @@ def read_target(given, name, config, tokenizer):
 
     Where pad_id is also sos_id, as in Marian's models, the first one is the SOS.
     """
-    return _read(given, name, config, tokenizer, start=config.sos_id, pad=config.pad_id)
+    return _read(given, name, config, tokenizer, start=config.sos_id, pad=config.pad_id, words=config.target_words)
 
 
-def _read(given, name, config, tokenizer, start, pad):
+def _read(given, name, config, tokenizer, start, pad, words):
     if isinstance(given, str):
-        return one(_check(_tokens(given, name, tokenizer, start), name, config, pad, start))
+        return one(_check(_tokens(given, name, tokenizer, start), name, config, pad, start, words))
     array = _plain(given)
     if array.dtype.kind not in "iu" and isinstance(given, (list, tuple)):
         if any(isinstance(sentence, str) for sentence in given):
             sentences = [_tokens(text, name, tokenizer, start) for text in given]
-            return _batch(sentences, name, config, pad, start, None)
+            return _batch(sentences, name, config, pad, start, words, None)
         if any(np.ndim(_plain(sentence)) for sentence in given):  # of several lengths, or with an empty one
-            return _batch([_plain(sentence) for sentence in given], name, config, pad, start, None)
+            return _batch([_plain(sentence) for sentence in given], name, config, pad, start, words, None)
     if array.ndim == 1:
-        return one(_check(array, name, config, pad, start))
+        return one(_check(array, name, config, pad, start, words))
     if array.ndim == 2:
-        return _batch(list(array), name, config, pad, start, array.shape[1])
+        return _batch(list(array), name, config, pad, start, words, array.shape[1])
     if array.ndim == 3 and isinstance(given, (list, tuple)):
-        return _batch(list(array), name, config, pad, start, None)
+        return _batch(list(array), name, config, pad, start, words, None)
     raise ValueError(f"{name} must be ids (length,) or (batch, length), got shape {array.shape}")
 
 
@@ -103,14 +103,14 @@ def _tokens(text, name, tokenizer, start):
     return ids if start is None else [start, *ids]
 
 
-def _batch(sentences, name, config, pad, start, width):
+def _batch(sentences, name, config, pad, start, words, width):
     if not sentences:
         raise ValueError(f"{name} holds no sentence")
-    checked = [_check(ids, f"{name}[{b}]", config, pad, start) for b, ids in enumerate(sentences)]
+    checked = [_check(ids, f"{name}[{b}]", config, pad, start, words) for b, ids in enumerate(sentences)]
     return Batch(checked, False, width)
 
 
-def _check(ids, name, config, pad, start):
+def _check(ids, name, config, pad, start, words):
     """One sentence as an int64 array without its tail of `pad`, a first token that is `start` kept."""
     ids = np.asarray(ids)
     if ids.ndim != 1:
@@ -119,14 +119,14 @@ def _check(ids, name, config, pad, start):
         raise TypeError(f"{name} must hold integer ids, got {ids.dtype}")
     ids = ids.astype(np.int64)
     if pad is not None:
-        words = np.flatnonzero(ids != pad)
+        others = np.flatnonzero(ids != pad)
         kept = 1 if start == pad and ids[:1] == pad else 0
-        ids = ids[:words[-1] + 1] if len(words) else ids[:kept]
+        ids = ids[:others[-1] + 1] if len(others) else ids[:kept]
     if not len(ids):
         raise ValueError(f"{name} has no tokens")
     if len(ids) > config.max_length:
         raise ValueError(f"{name} has {len(ids)} tokens, more than the model's max_length of {config.max_length}")
-    if ids.view(np.uint64).max() >= config.vocab_size:  # a negative id is a huge unsigned number
-        bad = np.flatnonzero((ids < 0) | (ids >= config.vocab_size))
-        raise ValueError(f"{name}[{bad[0]}] is {ids[bad[0]]}, outside the vocabulary of {config.vocab_size} words")
+    if ids.view(np.uint64).max() >= words:  # a negative id is a huge unsigned number
+        bad = np.flatnonzero((ids < 0) | (ids >= words))
+        raise ValueError(f"{name}[{bad[0]}] is {ids[bad[0]]}, outside the vocabulary of {words} words")
     return ids

@@ -6,20 +6,26 @@ reads, and the config; it returns the buffer it wrote. `x` is (rows, d_model).
 
 import math
 
-from .program import OUTPUT, View
+from .norms import NORMS
+from .program import OUTPUT, TARGET, View
 
 
 def embedding(program, name, dimension, config):
-    """Word vectors plus positions (sections 3.4 and 3.5): (rows, d_model)."""
+    """Word vectors plus positions (sections 3.4 and 3.5), normalised where the config says so: (rows, d_model)."""
     out = program.buffer(f"{name}.input", dimension, config.d_model)
-    op = program.append("embedding", out.name, (), out, weights=("embedding.weight",),
+    table = config.target_embedding if dimension == TARGET else "embedding.weight"
+    learned = (f"{name}.positions.weight",) if config.positions == "learned" else ()
+    op = program.append("embedding", out.name, (), out, weights=(table, *learned),
                         options={"scale": config.embedding_scale})
     scaled = "" if config.embedding_scale == 1.0 else f" * {config.embedding_scale:g}"
-    program.trace_extra(f"{name}.embedding", "rows", op, f"E[id]{scaled}", ("embedding.weight",), "embedding")
-    program.trace_extra(f"{name}.positional_encoding", "rows", op, "PE[position]", (), "position")
-    program.trace_output(op, "embedding + positional_encoding",
-                         (f"{name}.embedding", f"{name}.positional_encoding"))
-    return out
+    if config.positions in (None, "relative"):
+        program.trace_output(op, f"E[id]{scaled}", (table,))
+    else:
+        program.trace_extra(f"{name}.embedding", "rows", op, f"E[id]{scaled}", (table,), "embedding")
+        program.trace_extra(f"{name}.positional_encoding", "rows", op, "PE[position]", learned, "position")
+        program.trace_output(op, "embedding + positional_encoding",
+                             (f"{name}.embedding", f"{name}.positional_encoding"))
+    return norm(program, f"{name}.embedding", out, config) if config.embedding_norm else out
 
 
 def linear(program, name, x, d_out, *, weight=None, bias=None, activation=None, transposed=False, source=None):
@@ -64,12 +70,16 @@ def _attend(program, name, query, memory_names, cache, *, causal, config):
     """softmax(Q K^T * scale) V, head by head, and the heads side by side (section 3.2.1)."""
     scale = config.attention_scale if config.attention_scale is not None else 1 / math.sqrt(config.d_key)
     out = program.buffer(f"{name}.concatenated", query.buffer.dimension, config.n_heads * config.d_value)
-    op = program.append("attention", f"{name}.heads", (query,), out, cache=cache, options={
-        "causal": causal, "scale": scale, "article_softmax": config.article_softmax})
+    biased = config.positions == "relative" and cache.role != "cross"
+    bias = (f"{name.partition('.')[0]}.relative_bias.weight",) if biased else ()
+    op = program.append("attention", f"{name}.heads", (query,), out, cache=cache, weights=bias, options={
+        "causal": causal, "scale": scale, "article_softmax": config.article_softmax,
+        "reach": config.relative_distance})
     key, value = memory_names
     program.trace_extra(f"{name}.scores", "scores", op, "Q K^T", (query.name, key), "scores")
-    program.trace_extra(f"{name}.scaled_scores", "scores", op, f"scores * {scale:.6g}",
-                        (f"{name}.scores",), "scaled_scores")
+    plus = " + bias[distance]" if biased else ""
+    program.trace_extra(f"{name}.scaled_scores", "scores", op, f"scores * {scale:.6g}{plus}",
+                        (f"{name}.scores", *bias), "scaled_scores")
     masked = ", the future masked" if causal else ""
     program.trace_extra(f"{name}.weights", "scores", op, f"softmax(scaled_scores{masked})",
                         (f"{name}.scaled_scores",), "weights")
@@ -100,65 +110,113 @@ def cross_attention(program, name, x, cache, config):
 
 
 def feed_forward(program, name, x, config):
-    """activation(x W1 + b1) W2 + b2 (section 3.3): (rows, d_model)."""
+    """activation(x W1 + b1) W2 + b2 (section 3.3), or with a gate activation(x W_gate) * (x W1): (rows, d_model)."""
     biases = (f"{name}.hidden.bias", f"{name}.output.bias") if config.feed_forward_bias else (None, None)
+    if config.gated:
+        return linear(program, f"{name}.output", _gated(program, name, x, config), config.d_model, bias=biases[1])
     hidden = linear(program, f"{name}.hidden", x, config.d_ff, bias=biases[0], activation=config.activation)
     return linear(program, f"{name}.output", hidden, config.d_model, bias=biases[1])
+
+
+def _gated(program, name, x, config):
+    """activation(x W_gate) * (x W_hidden), the two products as one: (rows, d_ff)."""
+    parts = ("gate", "hidden")
+    both = program.buffer(f"{name}.projections", x.dimension, 2 * config.d_ff)
+    biased = config.feed_forward_bias
+    op = program.append("linear", both.name, (x,), both, weights=tuple(f"{name}.{part}.weight" for part in parts),
+                        bias=tuple(f"{name}.{part}.bias" for part in parts) if biased else (),
+                        options={"activation": None, "transposed": False})
+    for i, part in enumerate(parts):
+        program.trace_view(View(both, f"{name}.{part}", i * config.d_ff, config.d_ff), op,
+                           "x W + b" if biased else "x W", (x.name, f"{name}.{part}.weight"))
+    out = program.buffer(f"{name}.gated", x.dimension, config.d_ff)
+    op = program.append("gate", out.name, (both,), out, options={"activation": config.activation})
+    activated = f"{config.activation}(gate)" if config.activation else "gate"
+    program.trace_output(op, f"{activated} * hidden", (f"{name}.gate", f"{name}.hidden"))
+    return out
+
+
+def _norm_details(name, config):
+    """(weights, options, formula) of the norm that the config has."""
+    weights = (f"{name}.norm.gamma",) if config.rms_norm else (f"{name}.norm.gamma", f"{name}.norm.beta")
+    form = "rms" if config.rms_norm else "article" if config.article_layer_norm else "paper"
+    formula = {"paper": "(x - mean) / sqrt(var + eps) * gamma + beta",
+               "article": "(x - mean) / (std + eps) * gamma + beta",
+               "rms": "x / sqrt(mean(x^2) + eps) * gamma"}[form]
+    return weights, {"eps": config.layer_norm_eps, "form": NORMS[form]}, formula
+
+
+def norm(program, name, x, config):
+    """Layer norm (section 3.1): (rows, d_model)."""
+    weights, options, formula = _norm_details(name, config)
+    out = program.buffer(f"{name}.norm", x.dimension, config.d_model)
+    op = program.append("layer_norm", out.name, (x,), out, weights=weights, options=options)
+    program.trace_output(op, formula, (x.name, *weights))
+    return out
+
+
+def add(program, name, x, sublayer, config):
+    """The residual connection x + sublayer (section 3.1): (rows, d_model)."""
+    out = program.buffer(f"{name}.residual", x.dimension, config.d_model)
+    op = program.append("add", out.name, (x, sublayer), out)
+    program.trace_output(op, "x + sublayer", (x.name, sublayer.name))
+    return out
+
+
+def sublayer(program, name, x, config, function):
+    """function(x) with its residual connection and norm, in the config's order (section 3.1): (rows, d_model)."""
+    if not config.norm_first:
+        return add_and_norm(program, name, x, function(x), config)
+    made = function(norm(program, name, x, config) if config.norm else x)
+    return add(program, name, x, made, config) if config.residual else made
 
 
 def add_and_norm(program, name, x, sublayer, config):
     """LayerNorm(x + sublayer) (section 3.1), or as much of it as the config keeps: (rows, d_model)."""
     if not config.residual and not config.norm:
         return sublayer
-    options = {"eps": config.layer_norm_eps, "article": config.article_layer_norm}
-    gamma_beta = (f"{name}.norm.gamma", f"{name}.norm.beta")
-    inputs = (x, sublayer) if config.residual else (sublayer,)
-    deviation = "(std + eps)" if config.article_layer_norm else "sqrt(var + eps)"
-    normalised = f"(x - mean) / {deviation} * gamma + beta"
     if not config.norm:
-        out = program.buffer(f"{name}.residual", x.dimension, config.d_model)
-        op = program.append("add", out.name, inputs, out)
-        program.trace_output(op, "x + sublayer", (x.name, sublayer.name))
-        return out
+        return add(program, name, x, sublayer, config)
+    if not config.residual:
+        return norm(program, name, sublayer, config)
+    weights, options, formula = _norm_details(name, config)
     out = program.buffer(f"{name}.norm", x.dimension, config.d_model)
-    kind = "add_layer_norm" if config.residual else "layer_norm"
-    op = program.append(kind, out.name, inputs, out, weights=gamma_beta, options=options)
-    before = sublayer.name
-    if config.residual:
-        before = f"{name}.residual"
-        program.trace_extra(before, "rows", op, "x + sublayer", (x.name, sublayer.name), "residual")
-    program.trace_output(op, normalised, (before, *gamma_beta))
+    op = program.append("add_layer_norm", out.name, (x, sublayer), out, weights=weights, options=options)
+    program.trace_extra(f"{name}.residual", "rows", op, "x + sublayer", (x.name, sublayer.name), "residual")
+    program.trace_output(op, formula, (f"{name}.residual", *weights))
     return out
 
 
 def encoder_layer(program, name, x, cache, config):
     """Self-attention and feed-forward, each with residual and norm (section 3.1)."""
-    attended = self_attention(program, f"{name}.self_attention", x, cache, causal=False, config=config)
-    x = add_and_norm(program, f"{name}.self_attention", x, attended, config)
-    return add_and_norm(program, f"{name}.feed_forward", x,
-                        feed_forward(program, f"{name}.feed_forward", x, config), config)
+    attention, feeding = f"{name}.self_attention", f"{name}.feed_forward"
+    x = sublayer(program, attention, x, config, lambda x: self_attention(
+        program, attention, x, cache, causal=False, config=config))
+    return sublayer(program, feeding, x, config, lambda x: feed_forward(program, feeding, x, config))
 
 
 def decoder_layer(program, name, x, self_cache, cross_cache, config):
     """Causal self-attention, cross-attention and feed-forward (section 3.1)."""
-    attended = self_attention(program, f"{name}.self_attention", x, self_cache, causal=True, config=config)
-    x = add_and_norm(program, f"{name}.self_attention", x, attended, config)
-    attended = cross_attention(program, f"{name}.cross_attention", x, cross_cache, config)
-    x = add_and_norm(program, f"{name}.cross_attention", x, attended, config)
-    return add_and_norm(program, f"{name}.feed_forward", x,
-                        feed_forward(program, f"{name}.feed_forward", x, config), config)
+    attention, crossing, feeding = (f"{name}.{part}" for part in ("self_attention", "cross_attention", "feed_forward"))
+    x = sublayer(program, attention, x, config, lambda x: self_attention(
+        program, attention, x, self_cache, causal=True, config=config))
+    x = sublayer(program, crossing, x, config, lambda x: cross_attention(program, crossing, x, cross_cache, config))
+    return sublayer(program, feeding, x, config, lambda x: feed_forward(program, feeding, x, config))
 
 
 def next_word(program, x, config, *, probabilities, choose):
     """Logits of the rows asked for, and softmax or argmax (section 3.4): (output rows, vocab_size)."""
     wanted = program.buffer(f"{x.name}.wanted", OUTPUT, x.width)
-    program.append("gather", wanted.name, (x,), wanted)
-    logits = linear(program, "logits", wanted, config.vocab_size, source=x.name,
-                    weight="embedding.weight" if config.tie_embeddings else "output.weight",
+    op = program.append("gather", wanted.name, (x,), wanted, options={"scale": config.output_scale})
+    if config.output_scale != 1.0:
+        program.trace_output(op, f"x * {config.output_scale:g}", (x.name,))
+    logits = linear(program, "logits", wanted, config.target_words,
+                    source=x.name if config.output_scale == 1.0 else wanted.name,
+                    weight=config.target_embedding if config.tie_embeddings else "output.weight",
                     bias="output.bias" if config.output_bias else None, transposed=config.tie_embeddings)
     program.results["logits"] = logits
     if probabilities:
-        out = program.buffer("probabilities", OUTPUT, config.vocab_size)
+        out = program.buffer("probabilities", OUTPUT, config.target_words)
         op = program.append("softmax", out.name, (logits,), out)
         program.trace_output(op, "softmax(logits)", ("logits",))
         program.results["probabilities"] = out

@@ -1,5 +1,7 @@
 """A model's weights as its backend reads them: packed once, shared by every workspace."""
 
+import math
+
 import numpy as np
 
 from .activations import ACTIVATIONS
@@ -13,13 +15,15 @@ class PackedWeights:
         self.backend = backend
         self.dtype = np.dtype(config.dtype)
         self._weights = weights
-        self._positional = np.ascontiguousarray(positional_encoding(
-            config.max_length, config.d_model, article=config.article_positional_encoding, dtype=self.dtype))
-        self._packed, self._biases = {}, {}
+        self._config = config
+        self._sinusoids = sinusoids(config)
+        self._packed, self._biases, self._relative = {}, {}, {}
         for program in programs:
             for op in program.ops:
                 if op.kind == "linear":
                     self._pack(op)
+                elif op.kind == "attention" and op.weights:
+                    self._spread(op)
 
     def _pack(self, op):
         if op.weights not in self._packed:
@@ -29,13 +33,27 @@ class PackedWeights:
         if op.bias and op.bias not in self._biases:
             self._biases[op.bias] = np.concatenate([self._weights[name] for name in op.bias])
 
+    def _spread(self, op):
+        """The relative bias of every distance from -reach to reach, (n_heads, 2 * reach + 1)."""
+        (name,) = op.weights
+        if (name, op.options["causal"]) not in self._relative:
+            distances = np.arange(-op.options["reach"], op.options["reach"] + 1)
+            buckets = bucket(distances, self._config, bidirectional=not op.options["causal"])
+            self._relative[name, op.options["causal"]] = np.ascontiguousarray(self._weights[name][buckets].T)
+
     def array(self, name):
         """A weight as it was given."""
         return self._weights[name]
 
-    def positional_encoding(self):
-        """(max_length, d_model)."""
-        return self._positional
+    def positions(self, op):
+        """The table of an embedding op's positions, (max_length, d_model), or None."""
+        if self._config.positions == "learned":
+            return self._weights[op.weights[1]]
+        return self._sinusoids
+
+    def relative_bias(self, op):
+        """What an attention op adds to the scores by distance, (n_heads, 2 * reach + 1), or None."""
+        return self._relative[op.weights[0], op.options["causal"]] if op.weights else None
 
     def linear(self, op):
         """The PackedWeight of a linear op, its weights side by side."""
@@ -46,4 +64,39 @@ class PackedWeights:
         return self._biases[op.bias] if op.bias else None
 
     def activation_code(self, op):
-        return ACTIVATIONS[op.options["activation"]]
+        return ACTIVATIONS[op.options.get("activation")]
+
+
+def sinusoids(config):
+    """The table that config.positions names, (max_length, d_model), or None where there is none (section 3.5)."""
+    length, d_model = config.max_length + config.position_offset, config.d_model
+    if config.positions == "sinusoidal":
+        table = positional_encoding(length, d_model, article=config.article_positional_encoding)
+    elif config.positions == "halves":
+        paired = positional_encoding(length, d_model)
+        table = np.concatenate([paired[:, 0::2], paired[:, 1::2]], axis=1)
+    elif config.positions == "tensor2tensor":
+        half = d_model // 2
+        frequencies = np.exp(np.arange(half) * -(math.log(10000) / max(half - 1, 1)))
+        angles = np.arange(length)[:, None] * frequencies
+        table = np.concatenate([np.sin(angles), np.cos(angles), np.zeros((length, d_model % 2))], axis=1)
+    else:
+        return None
+    return np.ascontiguousarray(table[config.position_offset:], config.dtype)
+
+
+def bucket(distance, config, *, bidirectional):
+    """T5's bucket of key minus query position: exact when near, by logarithm when far, integers (n,)."""
+    buckets, first = config.relative_buckets, 0
+    if bidirectional:
+        buckets //= 2
+        first = np.where(distance > 0, buckets, 0)
+        distance = np.abs(distance)
+    else:
+        distance = np.maximum(-distance, 0)
+    exact = buckets // 2
+    # float32, as T5 rounds: a distance may lie on the edge of two buckets
+    steps = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact)) / np.float32(
+        math.log(config.relative_distance / exact))
+    far = exact + (steps * np.float32(buckets - exact)).astype(np.int64)
+    return first + np.where(distance < exact, distance, np.minimum(far, buckets - 1))

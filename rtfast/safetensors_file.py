@@ -38,10 +38,11 @@ class CheckpointError(ValueError):
     """A model folder or file that cannot be what it should be; the message names the file and the field."""
 
 
-def read(path, check=None):
+def read(path, check=None, names=None):
     """`{name: array}` of a safetensors file, in the header's order, in fresh memory; BF16 becomes float32.
 
     check: called with `{name: shape}` once the header has been found good and before any tensor is read.
+    names: a container of the names to read; all by default.
 
     Raises CheckpointError for whatever is wrong with the file, FileNotFoundError (or another OSError) where
     it cannot be opened, MemoryError where its tensors do not fit, and what `check` raises.
@@ -51,7 +52,15 @@ def read(path, check=None):
         entries, start = _read_header(path, file, size)
         if check is not None:
             check({name: shape for name, (_, shape, _) in entries.items()})
-        return {name: _read_tensor(path, file, start, name, *entry) for name, entry in entries.items()}
+        return {name: _read_tensor(path, file, start, name, *entry) for name, entry in entries.items()
+                if names is None or name in names}
+
+
+def read_shapes(path):
+    """`{name: shape}` of a safetensors file, from its header alone. Raises as `read` does."""
+    with open_regular(path) as file:
+        entries, _ = _read_header(path, file, os.fstat(file.fileno()).st_size)
+    return {name: shape for name, (_, shape, _) in entries.items()}
 
 
 def write(file, tensors):

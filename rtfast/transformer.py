@@ -11,6 +11,8 @@ def encoder_program(config, *, memory):
     cache = program.cache("encoder", "encoder", config.n_heads, config.d_key, config.d_value)
     for i in range(config.n_encoder_layers):
         x = layers.encoder_layer(program, f"encoder.layers.{i}", x, cache, config)
+    if config.final_norm:
+        x = layers.norm(program, "encoder", x, config)
     program.results["states"] = x
     if memory:
         for i in range(config.n_decoder_layers):
@@ -28,6 +30,8 @@ def decoder_program(config, *, probabilities=False, choose=False):
         x = layers.decoder_layer(
             program, name, x, _cache(program, f"{name}.self_attention", "self", config),
             _cache(program, f"{name}.cross_attention", "cross", config), config)
+    if config.final_norm:
+        x = layers.norm(program, "decoder", x, config)
     program.results["states"] = x
     layers.next_word(program, x, config, probabilities=probabilities, choose=choose)
     return program

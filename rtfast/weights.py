@@ -25,21 +25,40 @@ def weight_shapes(config):
 
     H heads: query and key (d_model, H * d_key), value (d_model, H * d_value), head after head in the columns,
     and the output projection (H * d_value, d_model) of section 3.2.2; feed-forward (d_model, d_ff) and
-    (d_ff, d_model) of 3.3; gamma and beta (d_model,) of the layer norm that follows each sublayer (3.1).
+    (d_ff, d_model) of 3.3; gamma and beta (d_model,) of the layer norm that belongs to each sublayer (3.1).
+    Where the config asks for them: learned positions (max_length, d_model) and relative biases
+    (relative_buckets, H) of encoder and decoder, the feed-forward network's gate (d_model, d_ff), and further norms.
     """
     table = {"embedding.weight": (config.vocab_size, config.d_model)}
+    if config.target_vocab_size is not None:
+        table["decoder.embedding.weight"] = (config.target_vocab_size, config.d_model)
+    _add_positions(table, config, "encoder")
     for i in range(config.n_encoder_layers):
         _add_attention(table, config, f"encoder.layers.{i}.self_attention")
         _add_feed_forward(table, config, f"encoder.layers.{i}.feed_forward")
+    if config.final_norm:
+        _add_norm(table, config, "encoder")
+    _add_positions(table, config, "decoder")
     for i in range(config.n_decoder_layers):
         _add_attention(table, config, f"decoder.layers.{i}.self_attention")
         _add_attention(table, config, f"decoder.layers.{i}.cross_attention")
         _add_feed_forward(table, config, f"decoder.layers.{i}.feed_forward")
+    if config.final_norm:
+        _add_norm(table, config, "decoder")
     if not config.tie_embeddings:
-        table["output.weight"] = (config.d_model, config.vocab_size)
+        table["output.weight"] = (config.d_model, config.target_words)
     if config.output_bias:
-        table["output.bias"] = (config.vocab_size,)
+        table["output.bias"] = (config.target_words,)
     return table
+
+
+def _add_positions(table, config, side):
+    if config.positions == "learned":
+        table[f"{side}.positions.weight"] = (config.max_length, config.d_model)
+    if config.positions == "relative":
+        table[f"{side}.relative_bias.weight"] = (config.relative_buckets, config.n_heads)
+    if config.embedding_norm:
+        _add_norm(table, config, f"{side}.embedding")
 
 
 def _add_attention(table, config, name):
@@ -51,6 +70,8 @@ def _add_attention(table, config, name):
 
 
 def _add_feed_forward(table, config, name):
+    if config.gated:
+        _add_linear(table, f"{name}.gate", config.d_model, config.d_ff, config.feed_forward_bias)
     _add_linear(table, f"{name}.hidden", config.d_model, config.d_ff, config.feed_forward_bias)
     _add_linear(table, f"{name}.output", config.d_ff, config.d_model, config.feed_forward_bias)
     _add_norm(table, config, name)
@@ -65,7 +86,8 @@ def _add_linear(table, name, d_in, d_out, bias):
 def _add_norm(table, config, name):
     if config.norm:
         table[f"{name}.norm.gamma"] = (config.d_model,)
-        table[f"{name}.norm.beta"] = (config.d_model,)
+        if not config.rms_norm:
+            table[f"{name}.norm.beta"] = (config.d_model,)
 
 
 def check_shapes(config, shapes):
@@ -146,7 +168,7 @@ def random_weights(config, seed, scale=None):
 
 
 def _random_scale(name, shape, scale):
-    if name == "embedding.weight":
+    if name.endswith(("embedding.weight", "relative_bias.weight")):
         return 1.0
     if scale is not None:
         return float(scale)

@@ -13,11 +13,12 @@ from rtfast.config import Config
 with open(os.path.join(os.path.dirname(__file__), "data", "random_transformer.json")) as _file:
     ARTICLE = json.load(_file)
 
-SIZES = ("vocab_size", "d_model", "n_heads", "d_ff", "d_key", "d_value", "max_length")
+SIZES = ("vocab_size", "d_model", "n_heads", "d_ff", "d_key", "d_value", "max_length", "target_vocab_size")
 LAYERS = ("n_encoder_layers", "n_decoder_layers")
 IDS = ("sos_id", "eos_id", "pad_id")
 SWITCHES = tuple(field.name for field in dataclasses.fields(Config) if field.type is bool)
-NUMBERS = ("layer_norm_eps", "embedding_scale", "attention_scale")
+NUMBERS = ("layer_norm_eps", "embedding_scale", "attention_scale", "output_scale")
+POSITIONS = ("positions", "position_offset", "relative_buckets", "relative_distance")
 
 
 def make(**fields):
@@ -47,7 +48,7 @@ def test_article_is_the_articles_toy():
 
 
 def test_every_field_is_of_a_kind_that_is_tested():
-    tested = {*SIZES, *LAYERS, *IDS, *SWITCHES, *NUMBERS, "activation", "dtype"}
+    tested = {*SIZES, *LAYERS, *IDS, *SWITCHES, *NUMBERS, *POSITIONS, "activation", "dtype"}
     assert {field.name for field in dataclasses.fields(Config)} == tested
 
 
@@ -87,6 +88,28 @@ def test_ids_are_within_the_vocabulary(name):
     for value in (-1, 11):
         with pytest.raises(ValueError, match=rf"{name} must be None or within 0\.\.10, got {value}"):
             make(**{name: value})
+
+
+def test_positions():
+    assert make(positions=None).positions is None and make(positions="relative").relative_buckets == 32
+    with pytest.raises(ValueError, match="positions must be one of 'sinusoidal', .* got 'rotary'"):
+        make(positions="rotary")
+    for name, value in (("position_offset", -1), ("relative_buckets", 1), ("relative_distance", 2**20)):
+        with pytest.raises(ValueError, match=f"{name} must be within"):
+            make(**{name: value})
+    with pytest.raises(ValueError, match="relative_buckets must be a multiple of 4, got 30"):
+        make(relative_buckets=30)
+
+
+def test_only_one_form_of_norm():
+    with pytest.raises(ValueError, match="rms_norm and article_layer_norm cannot both be True"):
+        make(rms_norm=True, article_layer_norm=True)
+
+
+def test_special_words_are_the_targets():
+    assert make(target_vocab_size=20, eos_id=19).eos_id == 19
+    with pytest.raises(ValueError, match=r"eos_id must be None or within 0\.\.4, got 5"):
+        make(target_vocab_size=5, eos_id=5)
 
 
 @pytest.mark.parametrize("name", SWITCHES)

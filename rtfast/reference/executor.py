@@ -64,12 +64,13 @@ class Executor:
 
     def _embedding(self, op, values, extras):
         side, rows, out = op.output.dimension, self._rows[op.output.dimension], self._new(op)
-        table, places = self._weights.array(op.weights[0]), self._weights.positional_encoding()
+        table, places = self._weights.array(op.weights[0]), self._weights.positions(op)
         ids, positions = self._index[f"{side}_ids"][:rows], self._index[f"{side}_positions"][:rows]
         kernels.embedding(ids, table, op.options["scale"], positions, places, out)
         if extras:
             extras["embedding"] = np.empty_like(out)
             kernels.embedding(ids, table, op.options["scale"], None, None, extras["embedding"])
+        if "position" in extras:
             extras["position"] = places[positions]
         return out
 
@@ -109,28 +110,47 @@ class Executor:
             q = np.ascontiguousarray(self._heads(query, values, first, last))
             heads = np.empty((*q.shape[:2], op.cache.d_value), out.dtype)
             taken = [np.empty((*q.shape[:2], n_keys[b]), out.dtype) if extras else None for _ in range(3)]
-            kernels.attention(q, k, v, None, op.options["causal"], op.options["scale"], heads, *taken,
-                              article_softmax=op.options["article_softmax"])
+            with np.errstate(all="ignore"):
+                kernels._attend(q, k, v, None, op.options["causal"], op.options["scale"], heads, *taken,
+                                op.options["article_softmax"], self._position_bias(op, len(q[0]), n_keys[b]))
             out[first:last] = heads.transpose(1, 0, 2).reshape(last - first, -1)
             for name, array in zip(("scores", "scaled_scores", "weights"), taken, strict=True):
                 if name in extras:
                     extras[name][b, :, :last - first, :n_keys[b]] = array
         return out
 
+    def _position_bias(self, op, length, n_keys):
+        """The relative bias (heads, T, S) of the last `length` of n_keys positions, or None."""
+        by_distance, reach = self._weights.relative_bias(op), op.options["reach"]
+        if by_distance is None:
+            return None
+        distance = np.arange(n_keys) - np.arange(n_keys - length, n_keys)[:, None]
+        return by_distance[:, np.clip(distance, -reach, reach) + reach]
+
     def _add_layer_norm(self, op, values, extras):
         x, y = (values[operand] for operand in op.inputs)
         out = self._new(op)
         if extras:
             extras["residual"] = np.empty_like(out)
-        kernels.add_layer_norm(x, y, *map(self._weights.array, op.weights), op.options["eps"],
-                               op.options["article"], extras.get("residual"), out)
+        kernels.add_layer_norm(x, y, *self._gamma_beta(op), op.options["eps"], op.options["form"],
+                               extras.get("residual"), out)
         return out
 
     def _layer_norm(self, op, values, extras):
         out = self._new(op)
-        kernels.layer_norm(values[op.inputs[0]], *map(self._weights.array, op.weights), op.options["eps"],
-                           op.options["article"], out)
+        kernels.layer_norm(values[op.inputs[0]], *self._gamma_beta(op), op.options["eps"], op.options["form"], out)
         return out
+
+    def _gamma_beta(self, op):
+        gamma, beta = op.weights if len(op.weights) == 2 else (*op.weights, None)
+        return self._weights.array(gamma), None if beta is None else self._weights.array(beta)
+
+    def _gate(self, op, values, extras):
+        gate, hidden = np.split(values[op.inputs[0]], 2, axis=1)
+        gate = np.ascontiguousarray(gate)
+        kernels.activate(gate.reshape(-1), self._weights.activation_code(op), gate.reshape(-1))
+        with np.errstate(all="ignore"):
+            return gate * hidden
 
     def _add(self, op, values, extras):
         x, y = (values[operand] for operand in op.inputs)
@@ -143,7 +163,9 @@ class Executor:
         return out
 
     def _gather(self, op, values, extras):
-        return values[op.inputs[0]][self._index["wanted_rows"][:self._rows["output"]]]
+        with np.errstate(all="ignore"):
+            rows = values[op.inputs[0]][self._index["wanted_rows"][:self._rows["output"]]]
+            return rows if op.options["scale"] == 1.0 else rows * rows.dtype.type(op.options["scale"])
 
     def _argmax(self, op, values, extras):
         out = self._new(op)

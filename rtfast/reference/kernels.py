@@ -16,6 +16,7 @@ import math
 import numpy as np
 
 from rtfast.activations import ACTIVATIONS, ELEMENTARY
+from rtfast.norms import NORMS
 from rtfast.reference.erfc import erf, erfc
 
 __all__ = [
@@ -167,16 +168,16 @@ def softmax(x, out):
 
 
 @_without_warnings
-def layer_norm(x, gamma, beta, eps, article, out):
+def layer_norm(x, gamma, beta, eps, form, out):
     """out (rows, d) = (x - mean) / sqrt(variance + eps) * gamma + beta by row, section 3.1.
 
-    x (rows, d), out may be x; gamma, beta (d,) or None each. article: divide by (std + eps), as the
-    article "The Random Transformer" does. Mean and variance are the population's, in x's own precision.
+    x (rows, d), out may be x; gamma, beta (d,) or None each. form: a code of rtfast/norms.py: "article" divides
+    by (std + eps), "rms" takes the mean for 0. Mean and variance are the population's, in x's own precision.
     """
     width = x.shape[-1]
-    centred = x - x.sum(axis=-1, keepdims=True) / width
+    centred = x if form == NORMS["rms"] else x - x.sum(axis=-1, keepdims=True) / width
     variance = (centred * centred).sum(axis=-1, keepdims=True) / width
-    spread = np.sqrt(variance) + eps if article else np.sqrt(variance + eps)
+    spread = np.sqrt(variance) + eps if form == NORMS["article"] else np.sqrt(variance + eps)
     np.divide(centred, spread, out=out)
     if gamma is not None:
         out *= gamma
@@ -185,9 +186,9 @@ def layer_norm(x, gamma, beta, eps, article, out):
 
 
 @_without_warnings
-def add_layer_norm(x, y, gamma, beta, eps, article, residual, out):
+def add_layer_norm(x, y, gamma, beta, eps, form, residual, out):
     """out (rows, d) = layer_norm(x + y), section 3.1; residual (rows, d) or None receives x + y."""
-    layer_norm(np.add(x, y, out=residual), gamma, beta, eps, article, out)
+    layer_norm(np.add(x, y, out=residual), gamma, beta, eps, form, out)
 
 
 def _allowed(mask, causal, shape):
@@ -228,8 +229,15 @@ def attention(q, k, v, mask, causal, scale, out, scores, scaled_scores, weights,
     softmax. Forbidden pairs keep their raw product in the first two and are 0 in weights.
     article_softmax: exp(x) / sum without subtracting the maximum, as the article's code.
     """
+    _attend(q, k, v, mask, causal, scale, out, scores, scaled_scores, weights, article_softmax, None)
+
+
+def _attend(q, k, v, mask, causal, scale, out, scores, scaled_scores, weights, article_softmax, position_bias):
+    """`attention` for the executor: position_bias, None or (B, T, S), is added to the scaled scores."""
     scores = np.matmul(q, k.swapaxes(1, 2), out=scores)
     scaled_scores = np.multiply(scores, scale, out=scaled_scores)
+    if position_bias is not None:
+        scaled_scores += position_bias
     allowed = _allowed(mask, causal, scores.shape)
     weights = _softmax(scaled_scores, allowed, weights, article_softmax)
     _weighted_values(weights, v, allowed, out)

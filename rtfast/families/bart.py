@@ -1,0 +1,32 @@
+"""BART and mBART: learned positions and a norm of the embedding; mBART has its norms before the sublayers."""
+
+from rtfast.config import Config
+
+from .source import Source, fairseq_layers, fairseq_sizes, norm
+
+#: Tied copies that older files hold.
+IGNORED = ("lm_head.weight", "embed_tokens.weight")
+
+#: The first rows of the table of positions are fairseq's padding, never used.
+UNUSED_POSITIONS = 2
+
+
+def config_of(fields, names):
+    """The Config of config.json of either."""
+    multilingual = fields["model_type"] == "mbart"
+    return Config(
+        **fairseq_sizes(fields), positions="learned", output_bias=True, embedding_norm=True,
+        norm_first=multilingual, final_norm=multilingual)
+
+
+def sources(config):
+    """Our names to BART's."""
+    table = {"embedding.weight": Source(
+        ("model.shared.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",
+         "lm_head.weight"))}
+    for side in ("encoder", "decoder"):
+        table[f"{side}.positions.weight"] = Source((f"model.{side}.embed_positions.weight",), skip=UNUSED_POSITIONS)
+        norm(table, f"{side}.embedding", f"model.{side}.layernorm_embedding")
+    fairseq_layers(table, config)
+    table["output.bias"] = Source(("final_logits_bias",), flat=True)
+    return table

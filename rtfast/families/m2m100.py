@@ -1,0 +1,27 @@
+"""M2M100 and NLLB-200: norms before the sublayers, tensor2tensor's sinusoids."""
+
+from rtfast.config import Config
+
+from .source import Source, fairseq_layers, fairseq_sizes
+
+#: Tied copies that older files hold, and the sinusoids, which are computed.
+IGNORED = ("lm_head.weight", "embed_tokens.weight", "embed_positions.weight", "embed_positions.weights")
+
+
+def config_of(fields, names):
+    """The Config of M2M100's config.json."""
+    padding = fields["pad_token_id"]
+    if not isinstance(padding, int):
+        raise ValueError(f"pad_token_id must be an integer, got {padding!r}")
+    return Config(
+        **fairseq_sizes(fields), positions="tensor2tensor", position_offset=padding + 1,  # fairseq counts from there
+        output_bias=False, norm_first=True, final_norm=True)
+
+
+def sources(config):
+    """Our names to M2M100's."""
+    table = {"embedding.weight": Source(
+        ("model.shared.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",
+         "lm_head.weight"))}
+    fairseq_layers(table, config)
+    return table

@@ -1,0 +1,103 @@
+"""Where a weight of ours comes from, and what the families' files have in common."""
+
+from typing import NamedTuple
+
+#: Theirs -> ours (rtfast/activations.py).
+ACTIVATIONS = {
+    "relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh", "swish": "silu", "silu": "silu",
+}
+
+
+class Source(NamedTuple):
+    """A tensor of a checkpoint: the first of `names` that is there.
+
+    transposed: it lies as (d_out, d_in), as torch.nn.Linear keeps it. skip: rows at its start that are not ours.
+    flat: to be read as one row of numbers.
+    """
+
+    names: tuple
+    transposed: bool = False
+    skip: int = 0
+    flat: bool = False
+
+    def shape(self, theirs):
+        """Our shape of a tensor of shape `theirs`."""
+        if self.flat and len(theirs) == 2 and theirs[0] == 1:
+            return (theirs[1],)
+        if self.transposed and len(theirs) == 2:
+            return (theirs[1], theirs[0])
+        if self.skip and theirs:
+            return (max(theirs[0] - self.skip, 0), *theirs[1:])
+        return tuple(theirs)
+
+    def array(self, theirs):
+        """Our array of the tensor, a view."""
+        if self.flat:
+            return theirs.reshape(-1)
+        return theirs.T if self.transposed else theirs[self.skip:] if self.skip else theirs
+
+
+def linear(table, ours, theirs, bias=True):
+    """Add the weight and bias of a torch.nn.Linear."""
+    table[f"{ours}.weight"] = Source((f"{theirs}.weight",), transposed=True)
+    if bias:
+        table[f"{ours}.bias"] = Source((f"{theirs}.bias",))
+
+
+def norm(table, ours, theirs, beta=True):
+    """Add gamma and beta of a torch.nn.LayerNorm."""
+    table[f"{ours}.norm.gamma"] = Source((f"{theirs}.weight",))
+    if beta:
+        table[f"{ours}.norm.beta"] = Source((f"{theirs}.bias",))
+
+
+def fairseq_layers(table, config):
+    """Add the layers of Marian, BART and M2M100, which all go by fairseq's names."""
+    for side, count in (("encoder", config.n_encoder_layers), ("decoder", config.n_decoder_layers)):
+        for i in range(count):
+            ours, theirs = f"{side}.layers.{i}", f"model.{side}.layers.{i}"
+            _attention(table, f"{ours}.self_attention", theirs, "self_attn")
+            if side == "decoder":
+                _attention(table, f"{ours}.cross_attention", theirs, "encoder_attn")
+            linear(table, f"{ours}.feed_forward.hidden", f"{theirs}.fc1")
+            linear(table, f"{ours}.feed_forward.output", f"{theirs}.fc2")
+            norm(table, f"{ours}.feed_forward", f"{theirs}.final_layer_norm")
+        if config.final_norm:
+            norm(table, side, f"model.{side}.layer_norm")
+
+
+def _attention(table, ours, layer, theirs):
+    for part, projection in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "out_proj")):
+        linear(table, f"{ours}.{part}", f"{layer}.{theirs}.{projection}")
+    norm(table, ours, f"{layer}.{theirs}_layer_norm")
+
+
+def fairseq_sizes(fields):
+    """The Config fields that Marian, BART and M2M100 say in the same words."""
+    for name in ("attention_heads", "ffn_dim"):
+        if fields[f"encoder_{name}"] != fields[f"decoder_{name}"]:
+            raise ValueError(f"encoder_{name} and decoder_{name} must be equal, got {fields[f'encoder_{name}']!r} "
+                             f"and {fields[f'decoder_{name}']!r}")
+    d_model = fields["d_model"]
+    return {
+        "vocab_size": fields["vocab_size"], "d_model": d_model, "n_heads": fields["encoder_attention_heads"],
+        "d_ff": fields["encoder_ffn_dim"], "n_encoder_layers": fields["encoder_layers"],
+        "n_decoder_layers": fields["decoder_layers"], "max_length": fields["max_position_embeddings"],
+        "activation": activation(fields["activation_function"]), "attention_bias": True,
+        "embedding_scale": embedding_scale(fields, d_model), "tie_embeddings": True,
+        "eos_id": fields.get("eos_token_id"), "pad_id": fields.get("pad_token_id"),
+        "sos_id": fields.get("decoder_start_token_id"),
+    }
+
+
+def embedding_scale(fields, d_model):
+    """sqrt(d_model) where scale_embedding is set."""
+    return float(d_model) ** 0.5 if fields.get("scale_embedding") and isinstance(d_model, int) else 1.0
+
+
+def activation(name):
+    """Our name of an activation. Raises ValueError for one that rtfast lacks."""
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    return ACTIVATIONS[name]

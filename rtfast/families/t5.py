@@ -1,0 +1,73 @@
+"""T5, Flan-T5 and mT5: RMS norms before the sublayers, no biases, positions as a bias of the scores by distance."""
+
+from rtfast.config import Config
+
+from .source import Source, activation, linear, norm
+
+#: Tied copies, and a table that the cross-attention never uses.
+IGNORED = ("embed_tokens.weight", "EncDecAttention.relative_attention_bias.weight")
+
+#: T5 has no table of positions: this is only what one sentence may take.
+MAX_LENGTH = 4096
+
+
+def config_of(fields, names):
+    """The Config of T5's config.json."""
+    form = fields.get("feed_forward_proj", "relu")
+    gated = isinstance(form, str) and form.startswith("gated-")
+    function = form.removeprefix("gated-") if isinstance(form, str) else form
+    d_model, tied = fields["d_model"], "lm_head.weight" not in names
+    # Gated T5 means the tanh form by "gelu".
+    scaled = fields.get("scale_decoder_outputs", fields.get("tie_word_embeddings", True))
+    return Config(
+        vocab_size=fields["vocab_size"], d_model=d_model, n_heads=fields["num_heads"], d_key=fields["d_kv"],
+        d_value=fields["d_kv"], d_ff=fields["d_ff"], n_encoder_layers=fields["num_layers"],
+        n_decoder_layers=_or(fields.get("num_decoder_layers"), fields["num_layers"]), max_length=MAX_LENGTH,
+        activation=activation("gelu_new" if gated and function == "gelu" else function), gated=gated,
+        feed_forward_bias=False, output_bias=False, norm_first=True, final_norm=True, rms_norm=True,
+        layer_norm_eps=fields.get("layer_norm_epsilon", 1e-6), positions="relative",
+        relative_buckets=fields.get("relative_attention_num_buckets", 32),
+        relative_distance=fields.get("relative_attention_max_distance", 128), attention_scale=1.0,
+        tie_embeddings=tied,
+        output_scale=float(d_model) ** -0.5 if scaled and isinstance(d_model, int) else 1.0,
+        eos_id=fields.get("eos_token_id"), pad_id=fields.get("pad_token_id"),
+        sos_id=_or(fields.get("decoder_start_token_id"), fields.get("pad_token_id")))
+
+
+def _or(value, otherwise):
+    return otherwise if value is None else value
+
+
+def sources(config):
+    """Our names to T5's."""
+    table = {"embedding.weight": Source(
+        ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"))}
+    for side, count in (("encoder", config.n_encoder_layers), ("decoder", config.n_decoder_layers)):
+        table[f"{side}.relative_bias.weight"] = Source(
+            (f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",))
+        for i in range(count):
+            ours, theirs = f"{side}.layers.{i}", f"{side}.block.{i}.layer"
+            _attention(table, f"{ours}.self_attention", f"{theirs}.0", "SelfAttention")
+            if side == "decoder":
+                _attention(table, f"{ours}.cross_attention", f"{theirs}.1", "EncDecAttention")
+            _feed_forward(table, config, f"{ours}.feed_forward", f"{theirs}.{1 if side == 'encoder' else 2}")
+        norm(table, side, f"{side}.final_layer_norm", beta=False)
+    if not config.tie_embeddings:
+        table["output.weight"] = Source(("lm_head.weight",), transposed=True)
+    return table
+
+
+def _attention(table, ours, theirs, kind):
+    for part, letter in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "o")):
+        linear(table, f"{ours}.{part}", f"{theirs}.{kind}.{letter}", bias=False)
+    norm(table, ours, f"{theirs}.layer_norm", beta=False)
+
+
+def _feed_forward(table, config, ours, theirs):
+    if config.gated:
+        linear(table, f"{ours}.gate", f"{theirs}.DenseReluDense.wi_0", bias=False)
+        linear(table, f"{ours}.hidden", f"{theirs}.DenseReluDense.wi_1", bias=False)
+    else:
+        linear(table, f"{ours}.hidden", f"{theirs}.DenseReluDense.wi", bias=False)
+    linear(table, f"{ours}.output", f"{theirs}.DenseReluDense.wo", bias=False)
+    norm(table, ours, f"{theirs}.layer_norm", beta=False)

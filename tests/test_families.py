@@ -1,0 +1,201 @@
+"""Hugging Face folders of every family, made here by transformers with random weights: equal states and logits."""
+
+import json
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+import rtfast
+from rtfast.packing import bucket
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed: no models to compare with")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: no models to compare with")
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+TOLERANCE = 2e-5
+#: d_model, heads, d_ff, layers, vocabulary: odd ones
+SIZES = ((40, 4, 50, 2, 61), (24, 3, 31, 3, 101), (66, 6, 97, 1, 67))
+
+
+def fairseq(d_model, heads, d_ff, layers, vocabulary, **more):
+    return {"vocab_size": vocabulary, "d_model": d_model, "encoder_layers": layers, "decoder_layers": layers,
+            "encoder_attention_heads": heads, "decoder_attention_heads": heads, "encoder_ffn_dim": d_ff,
+            "decoder_ffn_dim": d_ff, "max_position_embeddings": 97, "pad_token_id": 1, "eos_token_id": 2,
+            "bos_token_id": 0, "decoder_start_token_id": 2, **more}
+
+
+def t5(d_model, heads, d_ff, layers, vocabulary, **more):
+    return transformers.T5ForConditionalGeneration(transformers.T5Config(
+        vocab_size=vocabulary, d_model=d_model, d_kv=7, d_ff=d_ff, num_layers=layers, num_decoder_layers=layers + 1,
+        num_heads=heads, decoder_start_token_id=0, **more))
+
+
+def marian(*sizes, **more):
+    return transformers.MarianMTModel(transformers.MarianConfig(**fairseq(*sizes, **more)))
+
+
+MODELS = {
+    "marian": lambda *sizes: marian(*sizes, activation_function="swish", scale_embedding=True),
+    "marian, own words": lambda *sizes: marian(
+        *sizes, share_encoder_decoder_embeddings=False, decoder_vocab_size=sizes[-1] + 2, tie_word_embeddings=True),
+    "bart": lambda *sizes: transformers.BartForConditionalGeneration(transformers.BartConfig(
+        **fairseq(*sizes, scale_embedding=False))),
+    "mbart": lambda *sizes: transformers.MBartForConditionalGeneration(transformers.MBartConfig(
+        **fairseq(*sizes, scale_embedding=True))),
+    "m2m100": lambda *sizes: transformers.M2M100ForConditionalGeneration(transformers.M2M100Config(
+        **fairseq(*sizes, scale_embedding=True))),
+    "t5": t5,
+    "t5, gated": lambda *sizes: t5(*sizes, feed_forward_proj="gated-gelu"),
+    "flan": lambda *sizes: t5(*sizes, feed_forward_proj="gated-gelu", scale_decoder_outputs=False),
+}
+
+
+def make(name, sizes, seed, folder):
+    """A checkpoint in `folder`, whose every weight counts, and the model in float64."""
+    torch.manual_seed(seed)
+    model = MODELS[name](*sizes).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.2 * torch.randn(parameter.shape))
+        if hasattr(model, "final_logits_bias"):
+            model.final_logits_bias.normal_()
+    if name == "flan":  # an output layer of its own, which transformers now ties away
+        untie(model, folder)
+    else:
+        model.save_pretrained(folder)
+    return model.double()
+
+
+def untie(model, folder):
+    import safetensors.torch
+
+    model.lm_head.weight = torch.nn.Parameter(torch.randn(model.lm_head.weight.shape))
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()
+               if not name.endswith("embed_tokens.weight")}
+    folder.mkdir(exist_ok=True)
+    safetensors.torch.save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({**model.config.to_diff_dict(), "model_type": "t5"}))
+
+
+def close(got, expected):
+    largest = np.abs(expected).max()
+    assert got.dtype == np.float32 and got.shape == expected.shape
+    assert np.abs(got - expected).max() <= TOLERANCE * largest, np.abs(got - expected).max() / largest
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_states_and_logits(backend, tmp_path, name, sizes, seed):
+    model = make(name, sizes, seed, tmp_path / "model")
+    ours = rtfast.load(tmp_path / "model")
+    for length, target in ((1, 1), (13, 7), (53, 89)):
+        source, read = (torch.randint(3, sizes[-1], (2, n)) for n in (length, target))
+        with torch.no_grad():
+            expected = model(input_ids=source, decoder_input_ids=read)
+        close(ours.encode(source.numpy()), expected.encoder_last_hidden_state.numpy())
+        close(ours.logits(source.numpy(), read.numpy()), expected.logits.numpy())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_traced_is_untraced_and_saved_again_is_the_same(backend, tmp_path, name):
+    make(name, SIZES[0], 0, tmp_path / "model")
+    ours, source, target = rtfast.load(tmp_path / "model"), [5, 9, 4, 3], [2, 7, 8]
+    logits = ours.logits(source, target)
+    trace = ours.trace(source, target)
+    assert np.array_equal(trace["logits"], logits) and all(trace.formula(step) for step in trace)
+    ours.save(tmp_path / "again")
+    assert np.array_equal(rtfast.load(tmp_path / "again").logits(source, target), logits)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_cached_steps_are_the_full_pass(backend, tmp_path, name):
+    """Greedy, step by step from the cache, is what the logits of the whole target say."""
+    make(name, SIZES[1], 3, tmp_path / "model")
+    ours, source = rtfast.load(tmp_path / "model"), [5, 9, 4, 3, 11]
+    ids = ours.generate(source, max_new_tokens=40)
+    logits = ours.logits(source, [ours.config.sos_id, *ids[:-1]])
+    assert logits.argmax(axis=1).tolist() == ids[:len(logits)]  # T5 may write words that are padding when read
+
+
+def test_relative_buckets_are_transformers():
+    attention = transformers.models.t5.modeling_t5.T5Attention
+    config = rtfast.Config(11, positions="relative")
+    distance = np.arange(-3000, 3000)
+    for bidirectional in (False, True):
+        theirs = attention._relative_position_bucket(
+            torch.tensor(distance), bidirectional=bidirectional, num_buckets=32, max_distance=128)
+        assert np.array_equal(bucket(distance, config, bidirectional=bidirectional), theirs.numpy())
+
+
+# Files -------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("marian")
+    make("marian", SIZES[0], 0, path)
+    return path
+
+
+def copy(folder, to, **fields):
+    """The folder's files at `to`, with other fields in config.json; None takes one out."""
+    to.mkdir()
+    config = {**json.loads((folder / "config.json").read_text()), **fields}
+    (to / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None or k not in fields}))
+    os.symlink(folder / "model.safetensors", to / "model.safetensors")
+    return to
+
+
+def test_shards(folder, tmp_path):
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    source, target = [4, 5, 6], [2, 3]
+    assert np.array_equal(rtfast.load(tmp_path).logits(source, target), rtfast.load(folder).logits(source, target))
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", "x.bin", 3])
+def test_a_shard_outside_the_folder(folder, tmp_path, name):
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(rtfast.CheckpointError, match="a shard must be a .safetensors file of this folder"):
+        rtfast.load(tmp_path)
+
+
+def test_an_index_without_a_map(folder, tmp_path):
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    for index in ("[]", "{}", '{"weight_map": []}', '{"weight_map": {}}'):
+        (tmp_path / "model.safetensors.index.json").write_text(index)
+        with pytest.raises(rtfast.CheckpointError, match="weight_map must be an object"):
+            rtfast.load(tmp_path)
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"d_model": None}, "d_model is missing"),
+    ({"d_model": "40"}, "d_model must be an integer"),
+    ({"encoder_attention_heads": 0, "decoder_attention_heads": 0}, "n_heads must be within"),
+    ({"decoder_ffn_dim": 7}, "encoder_ffn_dim and decoder_ffn_dim must be equal, got 50 and 7"),
+    ({"activation_function": "tanh"}, "activation must be one of .* got 'tanh'"),
+    ({"model_type": "gpt2"}, "model_type must be 'rtfast-transformer' or one of 'marian'"),
+    ({"vocab_size": 62}, r"embedding.weight is \(61, 40\), must be \(62, 40\)"),
+    ({"encoder_layers": 3}, "tensor 'model.encoder.layers.2.self_attn.q_proj.weight' is missing"),
+    ({"encoder_layers": 1}, "16 tensors that this family does not have: 'model.encoder.layers.1.fc1.bias'"),
+])
+def test_a_config_that_does_not_fit(folder, tmp_path, fields, message):
+    with pytest.raises(rtfast.CheckpointError, match=message):
+        rtfast.load(copy(folder, tmp_path / "copy", **fields))
+
+
+def test_pickles_are_refused(folder, tmp_path):
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"not read")
+    with pytest.raises(rtfast.CheckpointError, match="pickle file can run code .* convert it once"):
+        rtfast.load(tmp_path)
+
+
+def test_folders_may_be_paths(folder):
+    assert isinstance(rtfast.load(pathlib.Path(folder)), rtfast.Transformer)
