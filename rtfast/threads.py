@@ -5,9 +5,12 @@ import os
 
 from . import backends
 
+#: Where control groups are mounted, and where Linux says in which of them this process is.
+_CGROUPS, _MEMBERSHIP = "/sys/fs/cgroup", "/proc/self/cgroup"
+
 
 def available_cpus():
-    """CPUs that this process may run on: its affinity, and a container's quota."""
+    """CPUs that this process may run on: its affinity (Python 3.13: or PYTHON_CPU_COUNT), a container's quota."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13
         cpus = os.process_cpu_count() or 1
     elif hasattr(os, "sched_getaffinity"):
@@ -19,21 +22,54 @@ def available_cpus():
 
 
 def _container_quota():
-    """Whole CPUs that the container's CPU quota (cgroup v2, v1) is worth, or None without one."""
+    """CPUs, rounded up, that the lowest CPU quota over this process is worth, or None without one."""
+    quotas = []
+    for folder in _cgroup_folders():
+        quotas.append(_whole_cpus(*_words(folder, "cpu.max")))  # cgroup v2: both in one file
+        quotas.append(_whole_cpus(*_words(folder, "cpu.cfs_quota_us"), *_words(folder, "cpu.cfs_period_us")))
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _cgroup_folders():
+    """Folders of this process's groups, v2 and v1, and of the groups around them, whose quotas hold too.
+
+    A container sees its own group as the root, and in cgroup v1 at times a path that only the host has.
+    """
+    folders = [_CGROUPS, os.path.join(_CGROUPS, "cpu")]
+    for _, controllers, path in _memberships():
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        folder = folders[1 if controllers else 0]
+        for name in path.strip().strip("/").split("/"):
+            if name in ("", ".."):  # a group outside of what is mounted here
+                break
+            folder = os.path.join(folder, name)
+            folders.append(folder)
+    return folders
+
+
+def _memberships():
+    """The three parts of each line "number:controllers:path"; none where there is no such file."""
     try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):
-        try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
-        except OSError:
-            return None
+        with open(_MEMBERSHIP, encoding="utf-8", errors="surrogateescape") as file:
+            return [parts for parts in (line.split(":", 2) for line in file) if len(parts) == 3]
+    except OSError:
+        return []
+
+
+def _words(folder, name):
+    try:
+        with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
+            return file.read().split()
+    except OSError:
+        return []
+
+
+def _whole_cpus(quota="max", period="0", *rest):
+    """Microseconds of CPU time in each period, as CPUs rounded up; None for "max" and -1: no limit."""
     try:
         quota, period = int(quota), int(period)
-    except ValueError:  # "max": no limit
+    except ValueError:
         return None
     return -(-quota // period) if quota > 0 and period > 0 else None
 
