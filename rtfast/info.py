@@ -19,13 +19,16 @@ examples:
   rtfast info --json | python -m json.tool
   RTFAST_BACKEND=baseline RTFAST_NUM_THREADS=1 rtfast info"""
 
-#: What is not needed to run, and what it is for. pyproject.toml has the versions.
+#: What is not needed to run, and what it is for: what pyproject.toml's extras name, and torch.
 OPTIONAL = {
     "pytest": "tests and benchmarks",
     "hypothesis": "tests",
     "safetensors": "tests",
     "pytest-benchmark": "benchmarks",
     "threadpoolctl": "benchmarks: NumPy's threads, and which BLAS runs",
+    "onnx": "benchmarks: the encoder as a graph for onnxruntime",
+    "onnxruntime": "benchmarks: compared with where it is installed",
+    "matplotlib": "benchmarks: their plots",
     "torch": "benchmarks: compared with where it is installed",
 }
 

@@ -12,7 +12,7 @@ import pytest
 from models import random_values
 
 import rtfast
-from rtfast import article, backends, bench, cli
+from rtfast import article, backends, bench, cli, info
 
 with open(os.path.join(os.path.dirname(__file__), "data", "random_transformer.json")) as _file:
     EXPECTED = json.load(_file)["encoder"]["expected"]
@@ -422,6 +422,27 @@ def test_info_as_json(prints):
     assert found["threads"]["count"] == rtfast.get_num_threads()
     assert found["optional"]["pytest"] == pytest.__version__
     assert found["numpy"]["version"] == np.__version__
+
+
+def test_info_names_every_optional_package(prints):
+    path = os.path.join(os.path.dirname(TESTS), "pyproject.toml")
+    if not os.path.exists(path):
+        pytest.skip("the tests lie apart from the sources")
+    with open(path, encoding="utf-8") as file:
+        extras = file.read().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    named = re.findall(r'"([A-Za-z0-9-]+)[>=]', extras)  # tomllib came with Python 3.11
+    assert {"pytest", "onnx", "onnxruntime", "matplotlib"} <= set(named)
+    assert {*named, "torch"} == set(info.OPTIONAL)
+    text = prints("info")
+    for name in info.OPTIONAL:
+        assert re.search(rf"^ +{name} +\S", text, re.MULTILINE)
+
+
+def test_info_says_what_a_missing_package_is_for(prints, monkeypatch):
+    monkeypatch.setattr(info, "version", lambda name: None)
+    text = prints("info")
+    for name, purpose in info.OPTIONAL.items():
+        assert re.search(rf"^ +{name} +missing \({re.escape(purpose)}\)$", text, re.MULTILINE)
 
 
 def test_info_where_the_environment_chooses():
