@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from cases import assert_same_bits
-from models import large_config, ragged_ids, random_ids, random_values, threads
+from models import assert_threads_change_nothing, large_config, ragged_ids, random_ids, random_values, threads
 from subprocesses import printed
 
 import rtfast
@@ -56,11 +56,7 @@ def assert_same_results(got, expected):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_any_number_of_threads_gives_the_same_bits(name, dtype):
     model = large_model(name, dtype=dtype)
-    with threads(1):
-        expected = results(model)
-    for n in (2, 3, 5, 8):
-        with threads(n):
-            assert_same_results(results(model), expected)
+    assert_threads_change_nothing(lambda: results(model))
 
 
 @compiled
