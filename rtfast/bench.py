@@ -2,6 +2,8 @@
 
 Each row runs both by turns on the same inputs, after comparing their results; times are medians of one call.
 NumPy multiplies with its BLAS, on as many threads as the engine, and works in place where it can.
+"of roof": our share of what this machine could do, the multiply-adds at its measured peak or one read of every
+operand and result (at the rate of an array of that size), whichever takes longer.
 """
 
 import contextlib
@@ -17,14 +19,15 @@ from types import SimpleNamespace
 import numpy as np
 
 import rtfast
-from rtfast import article, info, kernels
+from rtfast import article, bench_compare, info, kernels, roofline
 from rtfast.cli import UserError, blaming_the_user, whole_number
 
 EXAMPLES = """\
 examples:
   rtfast bench --quick
   rtfast bench --threads 1 --json results.json
-  rtfast bench --only attention"""
+  rtfast bench --only attention
+  rtfast bench --compare results.json"""
 
 #: They hold OpenBLAS back: one picks its kernels, one its blocks. NumPy is to be at its best.
 _HANDICAPS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
@@ -41,6 +44,7 @@ def add_arguments(parser):
     parser.add_argument("--quick", action="store_true", help="fewer rows, shorter runs: five seconds, not twenty")
     parser.add_argument("--only", metavar="TEXT", help="only the rows whose name has this text in it")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--compare", metavar="FILE", help="show each row beside those that --json wrote there earlier")
 
 
 def run(arguments):
@@ -51,6 +55,7 @@ def run(arguments):
     if not chosen:
         raise UserError(f"--only {arguments.only}: no row has that in its name; they are "
                         f"{', '.join(name for name, _ in offered)}")
+    earlier = None if arguments.compare is None else bench_compare.read(arguments.compare)
     if arguments.json is not None:
         with blaming_the_user("--json"), open(arguments.json, "a"):
             pass  # better to know now than after the measuring
@@ -58,18 +63,27 @@ def run(arguments):
         return restart(arguments, threads)
     rtfast.set_num_threads(threads)
     with limited_blas(threads) as blas_threads:
-        machine = info.facts()
-        print("\n".join(heading(machine, threads, blas_threads)), flush=True)
-        rows = []
-        for name, make in chosen:
-            rows.append(measure(name, make(), 0.2 if arguments.quick else 1.0, threads))
-            print(line(rows[-1]), flush=True)
-        print("\n".join(footing(rows)))
+        report = {"machine": info.facts(), "threads": threads, "numpy_threads": blas_threads}
+        report |= table(chosen, report, 0.2 if arguments.quick else 1.0)
+    if earlier is not None:
+        print("\n".join(bench_compare.lines(earlier, report, arguments.compare, duration)))
     if arguments.json is not None:
-        report = {"machine": machine, "threads": threads, "numpy_threads": blas_threads, "rows": rows}
         with blaming_the_user("--json"), open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(report, file, indent=2)
             file.write("\n")
+
+
+def table(chosen, report, budget):
+    """Measure and print the chosen rows: what they add to the report."""
+    threads, rows = report["threads"], []
+    with roofline.measured(threads) or contextlib.nullcontext() as roof:
+        print("\n".join(heading(report["machine"], threads, report["numpy_threads"], roof)), flush=True)
+        for name, make in chosen:
+            rows.append(measure(name, make(), budget, threads, roof))
+            print(line(rows[-1]), flush=True)
+    print("\n".join(footing(rows)))
+    rates = roof and {"flops_per_second": roof.flops, "bytes_per_second": roof.bytes}
+    return {"roofline": rates, "rows": rows}
 
 
 # A fair peer -------------------------------------------------------------------------------------
@@ -90,6 +104,7 @@ def restart(arguments, threads):
     command += ["--quick"] * arguments.quick
     command += [f"--only={arguments.only}"] if arguments.only else []
     command += [f"--json={arguments.json}"] if arguments.json else []
+    command += [f"--compare={arguments.compare}"] if arguments.compare else []
     sys.stdout.flush()
     return subprocess.call(command, env=environment)
 
@@ -108,23 +123,27 @@ def limited_blas(threads):
         yield found[0] if found else "not to be fixed, threadpoolctl does not know this BLAS"
 
 
-def heading(machine, threads, blas_threads):
-    """The lines above the rows."""
+def heading(machine, threads, blas_threads, roof=None):
+    """The lines above the rows; roof: a `Roofline`, where the backend has one."""
     numpy = f"NumPy   {machine['numpy']['version']} with {machine['numpy']['blas']}"
     uncertain = [] if blas_threads == threads else [f"        threads: {blas_threads}"]
+    limits = [] if roof is None else [
+        f"roof    {roof.flops / 1e9:.0f} GFLOP/s of multiply-adds in float32, reads {roof.bytes / 1e9:.1f} GB/s"]
+    share = "of roof" if roof else ""
     return [
         f"rtfast  {machine['rtfast']['version']}, {machine['backend']['in_use']} backend, "
         f"{threads} thread{'s' * (threads > 1)}",
         numpy, *uncertain,
-        f"CPU     {machine['cpu']['model']}", "",
-        f"{'':34}{'time of one call':^20}{'':9}{'GFLOP/s':>13}",
-        f"{'':34}{'rtfast':>10}{'NumPy':>10}{'ratio':>9}{'rtfast':>9}{'NumPy':>8}"]
+        f"CPU     {machine['cpu']['model']}", *limits, "",
+        f"{'':34}{'time of one call':^20}{'':17}{'GFLOP/s':>13}",
+        f"{'':34}{'rtfast':>10}{'NumPy':>10}{'ratio':>9}{share:>8}{'rtfast':>9}{'NumPy':>8}"]
 
 
 def line(row):
     """A row of the table. ratio: how many times as long NumPy takes."""
     text = (f"{row['name']:34}{duration(row['rtfast_seconds']):>10}{duration(row['numpy_seconds']):>10}"
             f"{row['ratio']:>8.2f}{' ' if row['steady'] else '~'}")
+    text += f"{row['of_roofline']:>8.2f}" if row["of_roofline"] else f"{'':8}"
     if row["flops"]:
         text += f"{row['rtfast_gflops']:>9.1f}{row['numpy_gflops']:>8.1f}"
     return text.rstrip()
@@ -133,6 +152,8 @@ def line(row):
 def footing(rows):
     """The lines below the rows."""
     text = ["", "ratio: how many times as long NumPy takes."]
+    if any(row["of_roofline"] for row in rows):
+        text.append("of roof: of the speed that the multiply-adds at peak, or one plain read of all data, would have.")
     if not all(row["steady"] for row in rows):
         text.append("~ the times of one side varied by half and more: something else was running.")
     return text
@@ -145,8 +166,8 @@ def duration(seconds):
 
 # Measuring ---------------------------------------------------------------------------------------
 
-def measure(name, case, budget, threads):
-    """Check that both sides agree, then time them by turns for about `budget` seconds."""
+def measure(name, case, budget, threads, roof=None):
+    """Check that both sides agree, then time them by turns for about `budget` seconds; roof: a `Roofline`."""
     error = disagreement(case.ours(), case.peer())
     if error > case.tolerance:
         raise RuntimeError(f"{name}: the results differ by {error:.1e} of the largest number")
@@ -159,9 +180,11 @@ def measure(name, case, budget, threads):
                 wait_for_idle_threads()
             samples.append(sample(call, loops))
     ours, peer = map(median, times)
+    least = roof.seconds(case.flops, case.bytes) if roof and case.bytes else None
     return {"name": name, "rtfast_seconds": ours, "numpy_seconds": peer, "ratio": peer / ours,
             "steady": all(map(steady, times)), "samples": len(times[0]),
-            "largest_difference": error, "flops": case.flops,
+            "largest_difference": error, "flops": case.flops, "bytes": case.bytes,
+            "roofline_seconds": least, "of_roofline": least and least / ours,
             "rtfast_gflops": case.flops and case.flops / ours / 1e9,
             "numpy_gflops": case.flops and case.flops / peer / 1e9}
 
@@ -212,9 +235,11 @@ def sample(call, loops):
     return (time.perf_counter() - start) / loops
 
 
-def case(ours, peer, flops=None, tolerance=1e-5, uses_blas=True):
-    """Two functions without arguments that return the same numbers."""
-    return SimpleNamespace(ours=ours, peer=peer, flops=flops, tolerance=tolerance, uses_blas=uses_blas)
+def case(ours, peer, flops=None, tolerance=1e-5, uses_blas=True, arrays=()):
+    """Two functions without arguments that return the same numbers; arrays: what ours reads and writes."""
+    n_bytes = sum(array.nbytes for array in arrays)
+    return SimpleNamespace(ours=ours, peer=peer, flops=flops, bytes=n_bytes, tolerance=tolerance,
+                           uses_blas=uses_blas)
 
 
 # What is measured --------------------------------------------------------------------------------
@@ -249,7 +274,8 @@ def linear_case(m, d_in, d_out):
         np.matmul(x, weight, out=peer)
         return np.add(peer, bias, out=peer)
 
-    return case(lambda: kernels.linear(x, packed, bias, out=ours), numpy_linear, 2 * m * d_in * d_out)
+    return case(lambda: kernels.linear(x, packed, bias, out=ours), numpy_linear, 2 * m * d_in * d_out,
+                arrays=(x, weight, bias, ours))
 
 
 def softmax_case(rows, width):
@@ -259,14 +285,14 @@ def softmax_case(rows, width):
         np.subtract(x, x.max(axis=-1, keepdims=True), out=peer)
         return softmax_from_zero(peer)
 
-    return case(lambda: kernels.softmax(x, out=ours), numpy_softmax, uses_blas=False)
+    return case(lambda: kernels.softmax(x, out=ours), numpy_softmax, uses_blas=False, arrays=(x, ours))
 
 
 def layer_norm_case(rows, width):
     x, gamma, beta = normal(rows, width), normal(width), normal(width + 1)[1:]
     ours = np.empty((rows, width), "f4")
     return case(lambda: kernels.layer_norm(x, gamma, beta, out=ours),
-                lambda: layer_norm(x, gamma, beta, 1e-5, False), uses_blas=False)
+                lambda: layer_norm(x, gamma, beta, 1e-5, False), uses_blas=False, arrays=(x, gamma, beta, ours))
 
 
 def attention_case(heads, length, width, causal):
@@ -275,7 +301,7 @@ def attention_case(heads, length, width, causal):
     share = (length + 1) / (2 * length) if causal else 1  # of the scores that count
     return case(lambda: kernels.attention(q, k, v, causal=causal),
                 lambda: attend(q, k, v, np.float32(width ** -0.5), future),
-                4 * heads * length * length * width * share)
+                4 * heads * length * length * width * share, arrays=(q, k, v, q))
 
 
 def encoder_case(length):
@@ -283,9 +309,10 @@ def encoder_case(length):
     model = rtfast.Transformer.random(config)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, length)
     peer = NumpyTransformer(config, model.weights)
-    matrices = sum(w.size for name, w in model.weights.items() if name.startswith("encoder.") and w.ndim == 2)
+    used = [w for name, w in model.weights.items() if name.startswith("encoder.")]
+    matrices = sum(w.size for w in used if w.ndim == 2)
     flops = 2 * length * matrices + 4 * config.n_encoder_layers * length * length * config.d_model
-    return case(lambda: model.encode(ids), lambda: peer.encode(ids), flops, tolerance=1e-4)
+    return case(lambda: model.encode(ids), lambda: peer.encode(ids), flops, tolerance=1e-4, arrays=used)
 
 
 def generation_case():

@@ -474,6 +474,24 @@ def test_bench(tmp_path):
         assert row["largest_difference"] < 1e-5
     assert f"{rtfast.backend()} backend, 1 thread\n" in done.stdout and "NumPy   " in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
+    again = command("bench", "--quick", "--threads", "1", "--only", "softmax", "--compare", str(path),
+                    OPENBLAS_CORETYPE="Haswell")
+    assert (again.returncode, again.stderr) == (0, "")
+    table, _, compared = again.stdout.partition(f"\nthen: {path}\n")
+    then = bench.duration(report["rows"][0]["rtfast_seconds"])
+    assert re.search(rf"^softmax 1024 x 512 +{re.escape(then)} ", compared, re.MULTILINE)
+    assert "only there, not measured now: layer_norm 1024 x 512\n" in compared
+
+
+def test_bench_on_the_python_backend(tmp_path):
+    """It has no roofline: nothing about one is printed."""
+    path = tmp_path / "figures.json"
+    done = command("bench", "--quick", "--threads", "1", "--only", "layer_norm", "--json", str(path),
+                   RTFAST_BACKEND="python")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "layer_norm 1024 x 512" in done.stdout and "roof" not in done.stdout
+    report = json.loads(path.read_text())
+    assert report["roofline"] is None and report["rows"][0]["of_roofline"] is None
 
 
 @pytest.mark.parametrize("place", range(len(bench.cases())))
@@ -512,8 +530,20 @@ def test_bench_restarts_where_numpy_is_held_back(monkeypatch):
     (["--threads", "999"], "argument --threads: must be a whole number from 1 to 128"),
     (["--only", "nothing"], "--only nothing: no row has that in its name; they are linear 1 x 512"),
     (["--json", "DIR/none/figures.json"], "DIR/none/figures.json: No such file"),
+    (["--compare", "DIR/none.json"], "DIR/none.json: No such file"),
+    (["--compare", "DIR/none.json", "--json", "DIR/none.json"], "DIR/none.json: No such file"),
+    (["--compare", "DIR"], "DIR: Is a directory"),
+    (["--compare", "DIR/text"], "DIR/text: not JSON: "),
+    (["--compare", "DIR/latin"], "DIR/latin: 'utf-8' codec can't decode"),
+    (["--compare", "DIR/deep"], "DIR/deep: not JSON: "),
+    (["--compare", "DIR/list"], "DIR/list: --compare takes a file that rtfast bench --json wrote"),
+    (["--compare", "DIR/info"], "DIR/info: --compare takes a file that rtfast bench --json wrote"),
+    (["--compare", ""], ": No such file"),
     (["hello"], "unrecognized arguments: hello"),
 ])
 def test_bench_refuses(refuses, tmp_path, arguments, message):
+    for name, text in {"text": "no JSON", "deep": "[" * 10**5, "list": "[1]", "info": json.dumps(info.facts())}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "latin").write_bytes(b'{"a": "\xf3"}')
     got = refuses("bench", *(argument.replace("DIR", str(tmp_path)) for argument in arguments))
     assert got.replace(str(tmp_path), "DIR").startswith(message)

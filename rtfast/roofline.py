@@ -1,0 +1,72 @@
+"""What this machine could do at best: multiply-adds in registers, and reads of as much memory as a call works on."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from rtfast import backends
+
+#: Bytes that no cache holds, and what shorter measurements read at the least: else the call counts, not the reading.
+MEMORY, LEAST = 256 << 20, 256 << 10
+_ROUNDS = 7
+_SAMPLE = 2e-3  # seconds: long beside the clock and the start of a task
+
+
+class Roofline:
+    """The best rates on `threads` threads: `flops` and `bytes` (of memory) a second. For a `with`."""
+
+    def __init__(self, threads):
+        self._module, self._threads = backends.active(), threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self.flops = self._rate([lambda: self._module.multiply_add_loop(30_000, True)] * threads)
+        self.bytes = self.read_rate(MEMORY)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def read_rate(self, n):
+        """Bytes a second from an array of n bytes, of which each thread reads its part again and again."""
+        parts = [_aligned(max(n, LEAST) // self._threads) for _ in range(self._threads)]
+        return self._rate([lambda part=part: self._module.read_loop(part) for part in parts])
+
+    def seconds(self, flops, n_bytes):
+        """What so many operations on so many bytes take at least: the longer of the two."""
+        rate = self.bytes if n_bytes >= MEMORY else self.read_rate(n_bytes)
+        return max((flops or 0) / self.flops, n_bytes / rate)
+
+    def _rate(self, loops):
+        """The best of some rounds of every loop at once: what a loop returns, a second."""
+        seconds, amount = self._round(loops, 1)  # also touches the memory
+        seconds, amount = self._round(loops, 1)
+        repeats = max(1, round(_SAMPLE / max(seconds, 1e-7)))
+        best = 0.0
+        for _ in range(_ROUNDS):
+            seconds, amount = self._round(loops, repeats)
+            best = max(best, amount / seconds)
+        return best
+
+    def _round(self, loops, repeats):
+        """(seconds, amount) of each loop `repeats` times, in threads of their own."""
+        def run(loop):
+            return sum(loop() for _ in range(repeats))
+
+        start = time.perf_counter()
+        amount = sum((self._pool.map if self._pool else map)(run, loops))
+        return time.perf_counter() - start, amount
+
+
+def measured(threads):
+    """A `Roofline`, or None: the reference backend has no loops that could find it."""
+    return Roofline(threads) if hasattr(backends.active(), "multiply_add_loop") else None
+
+
+def _aligned(n):
+    """n bytes of ones, at a cache line's beginning."""
+    room = np.ones(n // 4 + 16, np.float32)
+    start = -room.ctypes.data % 64 // 4
+    return room[start:start + n // 4]
