@@ -41,8 +41,8 @@ class Roofline:
 
     def _rate(self, loops):
         """The best of some rounds of every loop at once: what a loop returns, a second."""
-        seconds, amount = self._round(loops, 1)  # also touches the memory
-        seconds, amount = self._round(loops, 1)
+        self._round(loops, 1)  # brings the memory as near as it stays
+        seconds, _ = self._round(loops, 1)
         repeats = max(1, round(_SAMPLE / max(seconds, 1e-7)))
         best = 0.0
         for _ in range(_ROUNDS):
