@@ -3,7 +3,6 @@
 import contextlib
 
 import numpy as np
-from cases import assert_same_bits
 from plain_transformer import PlainTransformer
 
 import rtfast
@@ -107,14 +106,3 @@ def threads(n):
         yield
     finally:
         rtfast.set_num_threads(before)
-
-
-def assert_threads_change_nothing(results, numbers=range(2, 9)):
-    """results(), a list of arrays, has the bits that it has on one thread on each of these numbers of threads."""
-    with threads(1):
-        expected = results()
-    for n in numbers:
-        with threads(n):
-            got = results()
-        for i, (one, other) in enumerate(zip(got, expected, strict=True)):
-            assert_same_bits(one, other, f"{n} threads and one, result {i}")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from cases import LARGE, SMALL, assert_same_bits, both_dtypes, every_case, normal
-from models import FUSED, assert_threads_change_nothing
+from models import FUSED
+from thread_counts import assert_threads_change_nothing
 
 import rtfast
 from rtfast import backends, kernels

@@ -10,8 +10,9 @@ import time
 import numpy as np
 import pytest
 from cases import assert_same_bits
-from models import assert_threads_change_nothing, large_config, ragged_ids, random_ids, random_values, threads
+from models import large_config, ragged_ids, random_ids, random_values, threads
 from subprocesses import printed
+from thread_counts import assert_threads_change_nothing
 
 import rtfast
 from rtfast import backends, kernels
