@@ -4,6 +4,7 @@ A model is immutable and may be shared by threads. It holds its programs and its
 each call borrows a workspace (workspace.py) for the memory that it changes.
 """
 
+import os
 import warnings
 
 import numpy as np
@@ -260,9 +261,16 @@ def _capacity(sources, targets, steps=0):
     return Capacity(len(sources), sum(lengths), max(lengths), rows, max([steps, *target_lengths]))
 
 
-def load(folder):
-    """The model that `Transformer.save` wrote, bit for bit.
+#: The model that comes with rtfast: English to Spanish, within the grammar of docs/shipped_model.md.
+SHIPPED = os.path.join(os.path.dirname(__file__), "models", "en_es")
+
+
+def load(folder=None):
+    """The model in a folder: one that `Transformer.save` wrote, bit for bit, or a Hugging Face checkpoint.
+
+    Of the latter MarianMT, BART, mBART, M2M100, NLLB and T5 (rtfast/families), without their tokenizers. Without a
+    folder: the small English-to-Spanish model that comes with rtfast.
 
     Raises FileNotFoundError for a missing file, `checkpoint.CheckpointError` (a ValueError) for a bad one.
     """
-    return Transformer(*checkpoint.load(folder))
+    return Transformer(*checkpoint.load(SHIPPED if folder is None else folder))
