@@ -1,7 +1,7 @@
-"""Translation: text of the command line, or each line of stdin, with the model that comes with rtfast or another.
+"""Translation of text, or of each line of stdin, with the model that comes with rtfast or another.
 
-The model that comes with it turns English into Spanish, within a small grammar (docs/shipped_model.md): a word that
-it does not know is an error. Empty lines stay empty.
+The model that comes along turns English into Spanish, within a small grammar (docs/shipped_model.md): a word
+that it does not know is an error. Empty lines stay empty.
 """
 
 import rtfast
@@ -21,7 +21,7 @@ LINES = 64
 
 def add_arguments(parser):
     parser.add_argument("text", nargs="*", help="sentences, a translation each; without any: lines of stdin")
-    parser.add_argument("--model", metavar="FOLDER", help="a model with a tokenizer (default: the English-Spanish one)")
+    parser.add_argument("--model", metavar="FOLDER", help="a model with a tokenizer (default: English-Spanish)")
     parser.add_argument("--max-new-tokens", type=whole_number(1), metavar="N",
                         help="stop after N words (default: as many as the model has positions)")
 
