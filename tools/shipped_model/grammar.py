@@ -114,6 +114,8 @@ def with_object(draw):
         only = lex.READABLE if verb is lex.READ else lex.EATABLE if verb is lex.EAT else None
         english, spanish, _, _ = noun_phrase(draw, [n for n in lex.THINGS if only is None or n.english[0] in only])
     tense = a_tense(draw)
+    if verb is lex.READ and tense == "past":  # "read" is both tenses: a sentence has one translation
+        tense = "present"
     rest, resto = f" {english}", f" {spanish}"
     if draw.random() < 0.2:
         when, cuando = draw.choice(lex.TIMES[tense])
