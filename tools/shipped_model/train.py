@@ -129,7 +129,7 @@ def train(config, tokenizer, arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, metavar="FOLDER")
-    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--batch", type=int, default=192, help="sentences")
     parser.add_argument("--rate", type=float, default=3e-3, help="the largest learning rate")
     parser.add_argument("--smoothing", type=float, default=0.0)
