@@ -265,6 +265,17 @@ def argmax(x, out):
                                               else <void*> size_argmax[vd]))
 
 
+def top_k(x, Py_ssize_t k, bint log_softmax, values, ids):
+    """values, ids (rows, k) = the k largest numbers of each row of x (rows, n), descending, and where they are."""
+    cdef Op op
+    cdef int64_t[2] options
+    if x.shape[0] == 0:
+        return
+    options[0], options[1] = k, log_softmax
+    op.arguments.top = TopArguments(address(x), options, address(values), <int64_t*> address(ids), 0, x.shape[1], k)
+    run_rows(&op, x.shape[0], <SizeFunction> (<void*> size_top[vf] if holds_floats(x) else <void*> size_top[vd]))
+
+
 def attention(q, k, v, mask, bint causal, double scale, out, scores, scaled_scores, weights,
               bint article_softmax=False):
     """out (batch, T, d_value) = softmax(q k^T * scale) v; the last three take what a trace shows."""
@@ -290,8 +301,8 @@ cdef int attend(void* q, void* k, void* v, void* mask, bint causal, double scale
         numbers[2 * batch + i] = i * length
     numbers[3 * batch] = batch * length
     op.arguments.attention = AttentionArguments(
-        q, d_key, 0, &cache, numbers + 2 * batch, numbers, numbers + batch, k, v, batch, 0, 0, out, d_value, 0,
-        scale, causal, article_softmax, NULL, 0, <unsigned char*> mask, scores, scaled_scores, weights, length, n_keys)
+        q, d_key, 0, &cache, numbers + 2 * batch, numbers, numbers + batch, NULL, 0, NULL, k, v, batch, 0, 0, out,
+        d_value, 0, scale, causal, article_softmax, NULL, 0, <unsigned char*> mask, scores, scaled_scores, weights, length, n_keys)
     try:
         return run_rows(&op, batch * length, <SizeFunction> (<void*> size_attention[vf] if is_float
                                                              else <void*> size_attention[vd]))

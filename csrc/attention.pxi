@@ -7,6 +7,7 @@ block by block.
 """
 
 cdef enum:
+    MOST_PANEL = 64              # keys in a panel
     QUERY_BLOCK = 2 * TILE_ROWS  # queries whose scores are held at a time
     WORTH_PACKING = 4 * QUERY_BLOCK  # queries that share the keys which a task packs
     LONG_TASK = 1 << 24          # pairs of query and key: a task ends soon, so that a run can be interrupted
@@ -18,6 +19,9 @@ cdef struct Head:
     const void* values           # (n_keys, ...)
     Py_ssize_t values_row        # from one value to the next
     Py_ssize_t d_key, d_value, n_keys
+    const int32_t* ancestors         # (n_keys,): the slot of each, `keys` and `values` being of slot 0; or NULL
+    Py_ssize_t keys_slot, values_slot  # numbers from one slot to the next
+
 
 
 cdef void attend_masked(
@@ -151,12 +155,76 @@ cdef void weigh_values(
         k += chunk
 
 
+cdef void score_ancestors(
+    const Head* head, const vec* q, Py_ssize_t n, vec* scores, vec* scratch,
+) noexcept nogil:
+    """scores (n up to whole panels,) = q k^T for one query whose keys lie in several slots.
+
+    Each panel is multiplied once for each slot that it has keys of; ancestors of long ago are mostly the same.
+    """
+    cdef Py_ssize_t nr = panel_width(q), size = nr * head.d_key, first = 0, end, t, u
+    cdef double room[MOST_PANEL]
+    cdef vec* other = <vec*> room
+    cdef int32_t slot
+    while first < n:
+        end = min(n, first + nr)
+        slot = head.ancestors[first]
+        product(q, 0, 1, at(<const vec*> head.keys, slot * head.keys_slot + first * head.d_key), nr, size, head.d_key, nr,
+                at(scores, first), nr, NULL, IDENTITY, scratch)
+        for t in range(first + 1, end):
+            slot = head.ancestors[t]
+            u = first
+            while head.ancestors[u] != slot:
+                u += 1
+            if u < t:  # has been seen to
+                continue
+            product(q, 0, 1, at(<const vec*> head.keys, slot * head.keys_slot + first * head.d_key), nr, size, head.d_key,
+                    nr, other, nr, NULL, IDENTITY, scratch)
+            for u in range(t, end):
+                if head.ancestors[u] == slot:
+                    put(scores, u, number(other, u - first))
+        first += nr
+
+
+cdef void weigh_ancestors(const vec* weights, Py_ssize_t n, const Head* head, vec* out) noexcept nogil:
+    """out (d_value,) = weights @ values for one query whose values lie in several slots."""
+    cdef Py_ssize_t width = lanes(out), first = 0, i, k, left
+    cdef vec chunk[4]
+    cdef vec total[4]
+    cdef vec weight
+    cdef const vec* value
+    while first < head.d_value:
+        left = min(<Py_ssize_t> 4, vectors(head.d_value - first, out))
+        for i in range(4):
+            total[i] = chunk[i] = constant(0.0, out)
+        for k in range(n):
+            if k > 0 and k % CHUNK == 0:
+                for i in range(4):
+                    total[i] = chunk[i] if k == CHUNK else total[i] + chunk[i]
+                    chunk[i] = constant(0.0, out)
+            weight = splat(weights, k)
+            value = at(<const vec*> head.values, head.ancestors[k] * head.values_slot + k * head.values_row + first)
+            if left == 4:
+                for i in range(4):
+                    chunk[i] = fma(weight, load(value, i * width), chunk[i])
+            else:
+                for i in range(left):
+                    chunk[i] = fma(weight, load(value, i * width), chunk[i])
+        for i in range(left):
+            store_some(at(out, first), i * width, head.d_value - first - i * width,
+                       chunk[i] if n <= CHUNK else total[i] + chunk[i])
+        first += 4 * width
+
+
 cdef void score(
     const Head* head, const vec* q, Py_ssize_t q_stride, Py_ssize_t rows, Py_ssize_t n, vec* scores, vec* scratch,
 ) noexcept nogil:
     """scores (rows, n up to whole panels) = q k^T."""
     cdef Py_ssize_t nr = panel_width(q), stride = up_to(n, nr), first = 0, left, line
     cdef vec* panel = <vec*> head.keys
+    if head.ancestors != NULL:
+        score_ancestors(head, q, n, scores, scratch)
+        return
     if head.plain_keys == NULL and rows <= 3 and n <= nr and head.d_key <= CHUNK:  # the sizes of the article
         tile_of(rows, 1, q, q_stride, panel, nr, 0, head.d_key, 0, scores, stride, False, panel, 0)
         return
@@ -208,6 +276,10 @@ cdef void attend_block(
             memset(at(out, r * attention.out_stride), 0, head.d_value * number_bytes(out))
             r += 1
             continue
+        if head.ancestors != NULL:
+            weigh_ancestors(at(scores, r * stride), n, head, at(out, r * attention.out_stride))
+            r += 1
+            continue
         group = min(TILE_ROWS, rows - r)
         tail = 0
         if attention.causal:  # the rows of a tile end in the same chunk of keys
@@ -236,8 +308,13 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
     if t >= end:
         return
     head.d_key, head.d_value, head.n_keys = cache.d_key, cache.d_value, attention.n_keys[sequence]
-    head.plain_keys = NULL
+    head.plain_keys, head.ancestors = NULL, NULL
+    head.keys_slot = cache.heads * keys_numbers(cache.capacity, head.d_key)
+    head.values_slot = cache.heads * cache.capacity * values_width(head.d_value, scratch)
     if attention.k == NULL:
+        if attention.ancestors != NULL and attention.reordered[0]:
+            head.ancestors = attention.ancestors + sequence * attention.ancestors_row
+            slot = head_number
         head.keys = at(<vec*> cache.keys, slot * keys_numbers(cache.capacity, head.d_key))
         head.values_row = values_width(head.d_value, scratch)
         head.values = at(<const vec*> cache.values, slot * cache.capacity * head.values_row)

@@ -7,14 +7,15 @@ elementary.pxi exp, erf, activations           ops.pxi         what each operati
 matmul.pxi     packed products (3.2, 3.3)      softmax.pxi     3.2.1
 cache.pxi      keys and values                 attention.pxi   3.2
 layer_norm.pxi add & norm (3.1)
-embedding.pxi  the way in and out (3.4, 3.5)   arrays.pxi      the kernels on NumPy arrays
-executor.pxi   programs of ops              roofline.pxi    what the core can do at best
+embedding.pxi  the way in (3.4, 3.5)        top.pxi         the likeliest words, the way out (3.4)
+arrays.pxi     the kernels on NumPy arrays  executor.pxi    programs of ops
+roofline.pxi   what the core can do at best
 """
 
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer)
-from libc.math cimport INFINITY, sqrt, sqrtf
-from libc.stdint cimport int64_t
+from libc.math cimport INFINITY, log, sqrt, sqrtf
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "platform.h" nogil:
@@ -32,6 +33,7 @@ include "matmul.pxi"
 include "softmax.pxi"
 include "layer_norm.pxi"
 include "embedding.pxi"
+include "top.pxi"
 include "cache.pxi"
 include "attention.pxi"
 include "arrays.pxi"

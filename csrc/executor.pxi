@@ -97,7 +97,8 @@ cdef class Executor:
             for spec in program.caches:
                 if spec.name not in self.caches:
                     length = capacity.target_length if spec.role == "self" else capacity.source_length
-                    self.caches[spec.name] = CacheMemory(spec, capacity.sequences, length, self.is_float)
+                    slots = capacity.sequences * (capacity.lanes if spec.role == "self" else 1)
+                    self.caches[spec.name] = CacheMemory(spec, slots, length, self.is_float)
             bound = BoundProgram(program)
             self.programs.append(bound)
             if trace:  # one program's buffers after the other's
@@ -206,10 +207,15 @@ cdef class Executor:
         cdef CacheMemory memory = self.caches[op.cache.name]
         (query,) = op.inputs
         side = query.buffer.dimension
-        keys = "memory_keys" if op.cache.role == "cross" else side + "_keys"
+        keys, slots = ("memory_keys", "memory_slots") if op.cache.role == "cross" else (side + "_keys", side + "_slots")
+        cdef int32_t* ancestors = NULL
+        cdef Py_ssize_t row = self.index["ancestors"].shape[1]
+        if op.cache.role == "self":
+            ancestors = <int32_t*> address(self.index["ancestors"])
         bound.ops[i].arguments.attention = AttentionArguments(
             self.columns(bound, query), query.buffer.width, op.cache.d_key, &memory.cache,
-            self.indices(side + "_starts"), self.indices(keys), self.indices(side + "_slots"), NULL, NULL, 0, 0, 0,
+            self.indices(side + "_starts"), self.indices(keys), self.indices(slots), ancestors, row, self.indices("reordered"),
+            NULL, NULL, 0, 0, 0,
             self.buffer(bound, op.output), op.output.width, op.cache.d_value, op.options["scale"],
             op.options["causal"], op.options["article_softmax"], address_or_null(self.weights.relative_bias(op)),
             op.options["reach"], NULL, self.extra(bound, op, "scores"),
@@ -247,10 +253,11 @@ cdef class Executor:
         bound.size[i] = <SizeFunction> (<void*> size_gather[vf] if self.is_float else <void*> size_gather[vd])
         return 0
 
-    cdef int bind_argmax(self, BoundProgram bound, Py_ssize_t i, op) except -1:
-        bound.ops[i].arguments.argmax = ArgmaxArguments(
-            self.buffer(bound, op.inputs[0]), <int64_t*> self.buffer(bound, op.output), 0, op.inputs[0].width)
-        bound.size[i] = <SizeFunction> (<void*> size_argmax[vf] if self.is_float else <void*> size_argmax[vd])
+    cdef int bind_top(self, BoundProgram bound, Py_ssize_t i, op) except -1:
+        bound.ops[i].arguments.top = TopArguments(
+            self.buffer(bound, op.inputs[0]), self.indices("top_options"), self.buffer(bound, op.output),
+            self.indices("top_ids"), 0, op.inputs[0].width, op.output.width)
+        bound.size[i] = <SizeFunction> (<void*> size_top[vf] if self.is_float else <void*> size_top[vd])
         return 0
 
     # Running ------------------------------------------------------------------------------
@@ -349,5 +356,5 @@ BINDERS = {
     "add": lambda Executor e, BoundProgram b, i, op: e.bind_rows(b, i, op),
     "softmax": lambda Executor e, BoundProgram b, i, op: e.bind_rows(b, i, op),
     "gather": lambda Executor e, BoundProgram b, i, op: e.bind_gather(b, i, op),
-    "argmax": lambda Executor e, BoundProgram b, i, op: e.bind_argmax(b, i, op),
+    "top": lambda Executor e, BoundProgram b, i, op: e.bind_top(b, i, op),
 }

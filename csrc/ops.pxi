@@ -71,6 +71,13 @@ cdef struct ArgmaxArguments:
     int64_t* out                     # (rows,)
     Py_ssize_t rows, width
 
+cdef struct TopArguments:            # the k largest numbers of each row and where they are
+    const void* x                    # (rows, width)
+    const int64_t* options           # k, from 1 to MOST_TOP, and whether the values become log-softmax
+    void* values                     # (rows, stride), the first k of each row
+    int64_t* ids                     # likewise
+    Py_ssize_t rows, width, stride
+
 # The keys and values of some sequences, packed for the products (cache.pxi).
 cdef struct Cache:
     void* keys                       # per slot, per head: panels of NR keys, (capacity / NR, d_key, NR)
@@ -95,6 +102,9 @@ cdef struct AttentionArguments:
     const int64_t* starts            # (sequences + 1,)
     const int64_t* n_keys            # (sequences,)
     const int64_t* slots             # (sequences,)
+    const int32_t* ancestors         # (sequences, ancestors_row): the slot of each key of a sequence, where
+    Py_ssize_t ancestors_row         # reordered says that they differ; or NULL
+    const int64_t* reordered
     const void* k                    # (sequences, n_keys, d_key) plain, not in the cache, one head each; or NULL
     const void* v                    # (sequences, n_keys, d_value) then
     Py_ssize_t n_sequences, queries_per_task, tasks_per_head
@@ -120,6 +130,7 @@ cdef union Arguments:
     EmbeddingArguments embedding
     GatherArguments gather
     ArgmaxArguments argmax
+    TopArguments top
     StoreArguments store
     AttentionArguments attention
 

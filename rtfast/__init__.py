@@ -11,7 +11,9 @@ from . import article, kernels
 from .backends import backend
 from .checkpoint import CheckpointError
 from .config import Config
+from .generation_options import GenerationOptions
 from .model import Transformer, load
+from .search import Hypothesis
 from .threads import get_num_threads, set_num_threads
 from .tokenizer import WordTokenizer
 from .trace import Trace
@@ -19,6 +21,6 @@ from .trace import Trace
 __version__ = "0.1.0"
 
 __all__ = [
-    "CheckpointError", "Config", "Trace", "Transformer", "WordTokenizer", "article", "backend",
-    "get_num_threads", "kernels", "load", "set_num_threads",
+    "CheckpointError", "Config", "GenerationOptions", "Hypothesis", "Trace", "Transformer", "WordTokenizer", "article",
+    "backend", "get_num_threads", "kernels", "load", "set_num_threads",
 ]

@@ -16,10 +16,11 @@ from rtfast.safetensors_file import CheckpointError
 from rtfast.tokenizer import WordTokenizer
 from rtfast.weights import check_shapes, prepare_weights
 
-__all__ = ["CheckpointError", "load", "save"]
+__all__ = ["CheckpointError", "load", "load_generation", "save", "save_generation"]
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+GENERATION_FILE = "generation_config.json"
 MODEL_TYPE = "rtfast-transformer"
 FORMAT_VERSION = 1
 #: 16 MB: room for a vocabulary of hundreds of thousands of words
@@ -71,6 +72,29 @@ def load(folder):
         for array in weights.values():
             array.flags.writeable = False  # ours alone: prepare_weights need not copy it
         return config, prepare_weights(config, weights), tokenizer
+
+
+def load_generation(folder):
+    """The fields of a folder's generation_config.json, None where it has none.
+
+    Older Hugging Face folders have them in config.json. Raises CheckpointError for what is no JSON object.
+    """
+    folder = os.fsdecode(folder)
+    path = os.path.join(folder, GENERATION_FILE)
+    if os.path.exists(path):
+        return _read_fields(path)
+    fields = _read_fields(os.path.join(folder, CONFIG_FILE))
+    return fields if family_of(fields.get("model_type")) is not None else None
+
+
+def save_generation(folder, fields):
+    """Write generation_config.json into `folder`; without fields there is none."""
+    path = os.path.join(os.fsdecode(folder), GENERATION_FILE)
+    if fields:
+        with _replacing(path) as file:
+            file.write(_config_text(fields))
+    elif os.path.exists(path):
+        os.remove(path)
 
 
 def _check_folder(folder):

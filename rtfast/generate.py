@@ -1,47 +1,80 @@
-"""Generation: the decoder one word at a time (section 3.1: auto-regressive), the words before cached."""
+"""Generation for many sentences: what is decoded together, by which search, and the results in order."""
+
+import numpy as np
+
+from .beam_search import BeamSearch
+from .decoder_steps import DecoderSteps
+from .generation_options import GenerationOptions
+from .greedy_search import GreedySearch
+from .logits_rules import rules_of
+from .sampling import Sampling
+
+#: What is encoded and decoded at a time: sentences, targets (their beams or samples), source tokens.
+SENTENCES, TARGETS, SOURCE_TOKENS = 64, 256, 4096
 
 
-def check_limit(config, max_new_tokens):
-    """How many tokens to generate at most: max_new_tokens, or as many as the model has positions.
+def options_of(config, fields=None):
+    """The `GenerationOptions` that a model starts from: its ids, and the fields of a generation_config.json.
 
-    Raises ValueError where the config has no sos_id or the limit is not from 1 to max_length, TypeError
-    for a limit that is no integer.
+    A max_length beyond the model's positions becomes as much as they allow.
     """
-    if config.sos_id is None:
-        raise ValueError("generate: the config has no sos_id to start from")
-    if max_new_tokens is None:
-        return config.max_length
-    if isinstance(max_new_tokens, bool) or not hasattr(max_new_tokens, "__index__"):
-        raise TypeError(f"max_new_tokens must be an integer, got {max_new_tokens!r}")
-    if not 1 <= max_new_tokens <= config.max_length:
-        raise ValueError(f"max_new_tokens must be from 1 to the model's max_length of {config.max_length}, "
-                         f"got {max_new_tokens}")
-    return int(max_new_tokens)
+    own = {"decoder_start_token_id": config.sos_id, "eos_token_id": config.eos_id, "pad_token_id": config.pad_id}
+    given = {name: value for name, value in (fields or {}).items() if value is not None}
+    if isinstance(given.get("max_length"), int):
+        given["max_length"] = min(given["max_length"], config.max_length + 1)
+    return GenerationOptions.from_dict({**own, **given})
 
 
-def greedy(workspace, decoder, n, config, limit):
-    """The likeliest next word of n encoded sentences, again and again, until EOS or `limit` words.
+def lanes(options):
+    """How many targets each sentence has at a time."""
+    return options.num_return_sequences if options.do_sample else options.num_beams
 
-    decoder: the workspace's program that chooses the next id. Finished sentences leave the batch.
-    Returns the ids of each sentence, and the first sentence whose logits turned NaN, or None.
+
+def parts(sentences, prompts, options, max_batch_tokens=None):
+    """Which sentences go together, as lists of their places: alike in prompt length, alike long.
+
+    Neither changes a result: each sentence's bits are its own.
     """
-    outputs = [[] for _ in range(n)]
-    running = list(range(n))  # the sentence behind each row of the step
-    latest, bad = [config.sos_id] * n, None
-    workspace.begin_steps(n)
-    for position in range(limit):
-        workspace.step(decoder, latest, position)
-        latest = workspace.result(decoder, "next_id")[:, 0].tolist()
-        for row, sentence in enumerate(running):
-            outputs[sentence].append(latest[row])
-            if bad is None:
-                top = workspace.number(decoder, "logits", row, latest[row])
-                bad = sentence if top != top else None
-        going_on = [row for row, word in enumerate(latest) if word != config.eos_id]
-        if not going_on:
-            break
-        if len(going_on) < len(running):
-            workspace.keep(going_on)
-            running = [running[row] for row in going_on]
-            latest = [latest[row] for row in going_on]
-    return outputs, bad
+    most = max(1, min(SENTENCES, TARGETS // lanes(options)))
+    tokens = SOURCE_TOKENS if max_batch_tokens is None else max_batch_tokens
+    order = sorted(range(len(sentences)), key=lambda place: (len(prompts[place]), -len(sentences[place])))
+    part, held = [], 0
+    for place in order:
+        length = len(sentences[place])
+        if part and (len(part) == most or held + length > tokens or len(prompts[place]) != len(prompts[part[0]])):
+            yield part
+            part, held = [], 0
+        part.append(place)
+        held += length
+    yield part
+
+
+def search(workspace, plain, choosing, options, limits, prompts, words, places, *, scores=False, stop=None):
+    """Hypotheses, a list for each of the sentences that the workspace has encoded, and the first bad one or None.
+
+    plain, choosing: the workspace's decoder programs. limits: `Limits`. prompts: (n, P). words: of the vocabulary.
+    places: of the sentences among all that were asked for, which a seeded draw depends on. scores: also without
+    beams. stop(place, ids): see `GreedySearch`.
+    """
+    n, rules = len(prompts), rules_of(options, limits, words)
+    steps = DecoderSteps(workspace, plain, choosing, options.num_beams)
+    if options.mode == "beam":
+        beam_search = BeamSearch(steps, options, rules, limits, range(n), prompts)
+        return beam_search.run(), beam_search.bad
+    many = options.num_return_sequences
+    sources = [b for b in range(n) for _ in range(many)]
+    prompts = np.repeat(prompts, many, axis=0)
+    if options.do_sample:
+        draws = [generator(options.seed, place, i) for place in places for i in range(many)]
+        one_by_one = Sampling(steps, options, rules, limits, sources, prompts, draws=draws, scores=scores, stop=stop)
+    else:
+        one_by_one = GreedySearch(steps, options, rules, limits, sources, prompts, scores=scores, stop=stop)
+    for _ in one_by_one:
+        pass
+    hypotheses, bad = one_by_one.hypotheses, one_by_one.bad
+    return [hypotheses[i:i + many] for i in range(0, len(hypotheses), many)], None if bad is None else bad // many
+
+
+def generator(seed, place, sample):
+    """What draws sample number `sample` of the sentence in this place: with a seed always the same."""
+    return np.random.default_rng(None if seed is None else [seed, place, sample])

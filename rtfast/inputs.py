@@ -1,5 +1,7 @@
 """Sentences as users give them - ids, arrays, nested lists, text - checked, and results in the same form."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 
@@ -35,12 +37,33 @@ def one(ids):
     return Batch([ids], True, None)
 
 
-def read_source(given, name, config, tokenizer):
+class _Kind(NamedTuple):
+    """What sentences of one argument are: its name, and the model's limits on them."""
+
+    name: str
+    config: object
+    #: text -> ids, or None
+    encode: object
+    pad: int | None
+    words: int
+    #: the id that text begins with here, or None; it stays where it is also the padding
+    start: int | None = None
+    #: cut what is longer than the model reads
+    truncation: bool = False
+    #: whether a sentence may have no tokens
+    optional: bool = False
+
+
+def read_source(given, name, config, tokenizer, truncation=False):
     """A `Batch` of source sentences: a tail of pad_id is no part of them, and text is tokenized.
 
+    truncation: a longer one keeps its first max_length - 1 tokens and its last, which may be EOS.
     Raises TypeError for what holds no integers, ValueError for ids and lengths that the model does not have.
     """
-    return _read(given, name, config, tokenizer, start=None, pad=config.pad_id, words=config.vocab_size)
+    if not isinstance(truncation, bool):
+        raise TypeError(f"truncation must be True or False, got {truncation!r}")
+    return _read(given, _Kind(name, config, tokenizer and tokenizer.encode, config.pad_id, config.vocab_size,
+                              truncation=truncation))
 
 
 def read_target(given, name, config, tokenizer):
@@ -48,26 +71,55 @@ def read_target(given, name, config, tokenizer):
 
     Where pad_id is also sos_id, as in Marian's models, the first one is the SOS.
     """
-    return _read(given, name, config, tokenizer, start=config.sos_id, pad=config.pad_id, words=config.target_words)
+    return _read(given, _Kind(name, config, tokenizer and tokenizer.encode_target, config.pad_id,
+                              config.target_words, start=config.sos_id))
 
 
-def _read(given, name, config, tokenizer, start, pad, words):
+def read_scored(given, name, config, tokenizer):
+    """A `Batch` of whole targets without SOS: text ends with EOS."""
+    def encode(text):
+        ids, end = list(tokenizer.encode_target(text)), config.eos_id
+        return ids if end is None or ids[-1:] == [end] else [*ids, end]
+
+    return _read(given, _Kind(name, config, tokenizer and encode, config.pad_id, config.target_words))
+
+
+def read_prefixes(given, name, config, n):
+    """Ids (P,) that each of n targets begins with: one row of ids for all of them, or one for each."""
+    kind = _Kind(name, config, None, None, config.target_words, optional=True)
+    batch = _read(given, kind)
+    if batch.single:
+        return batch.sentences * n
+    if len(batch.sentences) != n:
+        raise ValueError(f"{name} must be one row of ids, or one for each of the {n} sources, got "
+                         f"{len(batch.sentences)}")
+    return batch.sentences
+
+
+def check_batch_tokens(tokens):
+    """Raise unless max_batch_tokens is None or a positive integer."""
+    if tokens is not None and (isinstance(tokens, bool) or not hasattr(tokens, "__index__")):
+        raise TypeError(f"max_batch_tokens must be None or an integer, got {tokens!r}")
+    if tokens is not None and tokens < 1:
+        raise ValueError(f"max_batch_tokens must be 1 or more, got {tokens}")
+
+
+def _read(given, kind):
     if isinstance(given, str):
-        return one(_check(_tokens(given, name, tokenizer, start), name, config, pad, start, words))
+        return one(_check(_tokens(given, kind), kind.name, kind))
     array = _plain(given)
     if array.dtype.kind not in "iu" and isinstance(given, (list, tuple)):
         if any(isinstance(sentence, str) for sentence in given):
-            sentences = [_tokens(text, name, tokenizer, start) for text in given]
-            return _batch(sentences, name, config, pad, start, words, None)
+            return _batch([_tokens(text, kind) for text in given], kind, None)
         if any(np.ndim(_plain(sentence)) for sentence in given):  # of several lengths, or with an empty one
-            return _batch([_plain(sentence) for sentence in given], name, config, pad, start, words, None)
+            return _batch([_plain(sentence) for sentence in given], kind, None)
     if array.ndim == 1:
-        return one(_check(array, name, config, pad, start, words))
+        return one(_check(array, kind.name, kind))
     if array.ndim == 2:
-        return _batch(list(array), name, config, pad, start, words, array.shape[1])
+        return _batch(list(array), kind, array.shape[1])
     if array.ndim == 3 and isinstance(given, (list, tuple)):
-        return _batch(list(array), name, config, pad, start, words, None)
-    raise ValueError(f"{name} must be ids (length,) or (batch, length), got shape {array.shape}")
+        return _batch(list(array), kind, None)
+    raise ValueError(f"{kind.name} must be ids (length,) or (batch, length), got shape {array.shape}")
 
 
 def _plain(values):
@@ -94,25 +146,24 @@ def check_one_length(source, target):
                              "trace them one at a time")
 
 
-def _tokens(text, name, tokenizer, start):
-    if tokenizer is None:
-        raise ValueError(f"{name} is text, but this model has no tokenizer; give ids")
+def _tokens(text, kind):
+    if kind.encode is None:
+        raise ValueError(f"{kind.name} is text, but this model has no tokenizer; give ids")
     if not isinstance(text, str):
-        raise TypeError(f"{name} must be all text or all ids, got {type(text).__name__} among the text")
-    ids = list(tokenizer.encode(text))
-    return ids if start is None else [start, *ids]
+        raise TypeError(f"{kind.name} must be all text or all ids, got {type(text).__name__} among the text")
+    ids = list(kind.encode(text))
+    return ids if kind.start is None else [kind.start, *ids]
 
 
-def _batch(sentences, name, config, pad, start, words, width):
+def _batch(sentences, kind, width):
     if not sentences:
-        raise ValueError(f"{name} holds no sentence")
-    checked = [_check(ids, f"{name}[{b}]", config, pad, start, words) for b, ids in enumerate(sentences)]
-    return Batch(checked, False, width)
+        raise ValueError(f"{kind.name} holds no sentence")
+    return Batch([_check(ids, f"{kind.name}[{b}]", kind) for b, ids in enumerate(sentences)], False, width)
 
 
-def _check(ids, name, config, pad, start, words):
-    """One sentence as an int64 array without its tail of `pad`, a first token that is `start` kept."""
-    ids = np.asarray(ids)
+def _check(ids, name, kind):
+    """One sentence as an int64 array without its tail of padding, a first token that is `start` kept."""
+    ids, pad, most = np.asarray(ids), kind.pad, kind.config.max_length
     if ids.ndim != 1:
         raise ValueError(f"{name} must be a row of ids, got shape {ids.shape}")
     if ids.size and ids.dtype.kind not in "iu":
@@ -120,13 +171,18 @@ def _check(ids, name, config, pad, start, words):
     ids = ids.astype(np.int64)
     if pad is not None:
         others = np.flatnonzero(ids != pad)
-        kept = 1 if start == pad and ids[:1] == pad else 0
+        kept = 1 if kind.start == pad and ids[:1] == pad else 0
         ids = ids[:others[-1] + 1] if len(others) else ids[:kept]
     if not len(ids):
+        if kind.optional:
+            return ids
         raise ValueError(f"{name} has no tokens")
-    if len(ids) > config.max_length:
-        raise ValueError(f"{name} has {len(ids)} tokens, more than the model's max_length of {config.max_length}")
-    if ids.view(np.uint64).max() >= words:  # a negative id is a huge unsigned number
-        bad = np.flatnonzero((ids < 0) | (ids >= words))
-        raise ValueError(f"{name}[{bad[0]}] is {ids[bad[0]]}, outside the vocabulary of {words} words")
+    if len(ids) > most and kind.truncation:
+        ids = np.concatenate((ids[:most - 1], ids[-1:]))
+    if len(ids) > most:
+        raise ValueError(f"{name} has {len(ids)} tokens, more than the model's max_length of {most}"
+                         + (" (truncation=True cuts it)" if name.startswith("src") else ""))
+    if ids.view(np.uint64).max() >= kind.words:  # a negative id is a huge unsigned number
+        bad = np.flatnonzero((ids < 0) | (ids >= kind.words))
+        raise ValueError(f"{name}[{bad[0]}] is {ids[bad[0]]}, outside the vocabulary of {kind.words} words")
     return ids

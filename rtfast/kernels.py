@@ -11,6 +11,7 @@ Section numbers are those of "Attention Is All You Need".
 """
 
 import math
+import operator
 
 import numpy as np
 
@@ -34,8 +35,11 @@ from rtfast.arguments import (
 
 __all__ = [
     "pack", "matmul", "linear", "activate", "exp", "erf", "tanh", "softmax", "layer_norm", "add_layer_norm",
-    "attention", "embedding", "argmax", "positional_encoding",
+    "attention", "embedding", "argmax", "top_k", "positional_encoding",
 ]
+
+#: The largest k of `top_k`.
+MOST_TOP = 64
 
 
 def pack(weight):
@@ -315,6 +319,28 @@ def argmax(x):
     result = np.empty(x.shape[:-1], np.int64)
     backends.active().argmax(as_rows(x), result.reshape(-1))
     return result[()]
+
+
+def top_k(x, k, log_softmax=False):
+    """The k largest numbers along the last axis, descending, and where they are: (..., n) -> two of (..., min(k, n)).
+
+    Of equal ones the first comes first; a NaN counts as the largest. log_softmax: the values are those of
+    log(softmax(x)) along the whole axis. Returns (values, indices int64).
+
+    Raises ValueError for n = 0 and a k that is not from 1 to 64, TypeError for one that is no integer.
+    """
+    x, dtype = floating("top_k", x=x)
+    has_axes("top_k", "x", x, 1)
+    if x.shape[-1] == 0:
+        raise ValueError(f"top_k: the last axis must not be empty, got shape {x.shape}")
+    if isinstance(k, bool) or not hasattr(k, "__index__"):
+        raise TypeError(f"top_k: k must be an integer, got {k!r}")
+    if not 1 <= k <= MOST_TOP:
+        raise ValueError(f"top_k: k must be from 1 to {MOST_TOP}, got {k}")
+    shape = (*x.shape[:-1], min(operator.index(k), x.shape[-1]))
+    values, indices = np.empty(shape, dtype), np.empty(shape, np.int64)
+    backends.active().top_k(as_rows(x), shape[-1], bool(log_softmax), as_rows(values), as_rows(indices))
+    return values, indices
 
 
 def positional_encoding(length, d_model, article=False, dtype=np.float64):

@@ -7,6 +7,7 @@ reads, and the config; it returns the buffer it wrote. `x` is (rows, d_model).
 import math
 
 from .norms import NORMS
+from .kernels import MOST_TOP
 from .program import OUTPUT, TARGET, View
 
 
@@ -205,7 +206,7 @@ def decoder_layer(program, name, x, self_cache, cross_cache, config):
 
 
 def next_word(program, x, config, *, probabilities, choose):
-    """Logits of the rows asked for, and softmax or argmax (section 3.4): (output rows, vocab_size)."""
+    """Logits of the rows asked for, and softmax or the likeliest words (section 3.4): (output rows, vocab_size)."""
     wanted = program.buffer(f"{x.name}.wanted", OUTPUT, x.width)
     op = program.append("gather", wanted.name, (x,), wanted, options={"scale": config.output_scale})
     if config.output_scale != 1.0:
@@ -221,8 +222,8 @@ def next_word(program, x, config, *, probabilities, choose):
         program.trace_output(op, "softmax(logits)", ("logits",))
         program.results["probabilities"] = out
     if choose:
-        out = program.buffer("next_id", OUTPUT, 1, integer=True)
-        program.append("argmax", out.name, (logits,), out)
-        program.results["next_id"] = out
+        out = program.buffer("top", OUTPUT, MOST_TOP)
+        program.append("top", out.name, (logits,), out)
+        program.results["top"] = out
 
 

@@ -10,7 +10,13 @@ import warnings
 import numpy as np
 
 from . import backends, checkpoint, generate, inputs
+from .decoder_steps import DecoderSteps
+from .generation_options import GenerationOptions
+from .greedy_search import GreedySearch
+from .logits_rules import log_softmax, rules_of
 from .packing import PackedWeights
+from .sampling import Sampling
+from .streaming import stream_text
 from .tokenizer import WordTokenizer
 from .trace import Trace
 from .transformer import decoder_program, encoder_program
@@ -28,14 +34,17 @@ class Transformer:
     """An encoder-decoder Transformer ("Attention Is All You Need", section 3).
 
     config: a `Config`. weights: names (see `weights.weight_shapes`) to arrays or nested lists, the
-    user's own values. tokenizer: anything with encode(text) -> ids and decode(ids) -> text.
+    user's own values. tokenizer: anything with encode(text) -> ids and decode(ids) -> text. generation: fields of
+    `GenerationOptions`, as a generation_config.json has them, the defaults of `generate`.
 
     Raises TypeError and ValueError for weights that do not fit the config, all of them named at once.
     """
 
-    def __init__(self, config, weights, tokenizer=None):
+    def __init__(self, config, weights, tokenizer=None, generation=None):
         self.config = config
         self.tokenizer = tokenizer
+        #: how `generate` generates where it is not told: a GenerationOptions
+        self.generation = generate.options_of(config, generation)
         if isinstance(tokenizer, WordTokenizer) and len(tokenizer) != config.vocab_size:
             raise ValueError(f"tokenizer has {len(tokenizer)} words, but the config's vocab_size is "
                              f"{config.vocab_size}")
@@ -115,39 +124,155 @@ class Transformer:
 
     # Generation -----------------------------------------------------------------------------
 
-    def generate(self, src, max_new_tokens=None):
-        """The likeliest next word again and again (greedy), from SOS until EOS or `max_new_tokens`.
+    def generate(self, src, max_new_tokens=None, *, decoder_input_ids=None, truncation=False, max_batch_tokens=None,
+                 stopping_criteria=None, return_dict_in_generate=False, output_attentions=False, **options):
+        """Target ids of source sentences, by greedy search, beam search or sampling, each with its KV cache.
 
-        src: ids (S,) or (B, S), a list of sentences, or text. Returns the generated ids, without SOS and with
-        the EOS that ended them: a list of integers for one sentence, else a list of lists.
+        src: ids (S,) or (B, S), a list of sentences, or text. decoder_input_ids: what every target begins with,
+        as ids or a list of ids for each sentence; SOS goes before them. truncation: cut a source to max_length
+        tokens, its last one kept. max_batch_tokens: source tokens that are worked on at a time (4096); no result
+        depends on it. stopping_criteria: called with the ids so far of a sentence, ends it where it returns true;
+        not with beams. options: those of `GenerationOptions` (num_beams, length_penalty, do_sample, ...), in place
+        of the model's own, `model.generation`.
 
-        Raises as `encode`; ValueError where the config has no sos_id or max_new_tokens does not fit max_length.
+        Returns the ids, without SOS and with the EOS that ended them: a list of integers for one sentence, else a
+        list of lists; num_return_sequences of 2 or more: a list of so many for each sentence, the best first.
+        return_dict_in_generate: a `Hypothesis` in place of each list of integers, with the score: log-probability
+        of the new tokens, of beams divided by length ** length_penalty. output_attentions: also its attention.
+
+        Raises as `encode`, and as `GenerationOptions`; ValueError where there is no id to start from.
         """
-        batch = inputs.read_source(src, "src", self.config, self.tokenizer)
-        limit = generate.check_limit(self.config, max_new_tokens)
-        outputs = []
-        for part in batch.parts(BATCH):
-            with self._borrow(part, steps=limit) as workspace:
-                workspace.encode(ENCODER_WITH_MEMORY, part)
-                ids, bad = generate.greedy(workspace, DECODER_WITH_CHOICE, len(part), self.config, limit)
-            if bad is not None:
-                self._warn_of_nan([part[bad]], [[self.config.sos_id, *ids[bad][:-1]]])
-            outputs += ids
-        return outputs[0] if batch.single else outputs
+        options = self.generation.merged(max_new_tokens=max_new_tokens, **options)
+        batch = inputs.read_source(src, "src", self.config, self.tokenizer, truncation)
+        prompts = self._prompts(decoder_input_ids, len(batch.sentences), options)
+        found = self._generate(batch, prompts, options, max_batch_tokens, stopping_criteria,
+                               scores=return_dict_in_generate, attention=output_attentions)
+        if output_attentions and not return_dict_in_generate:
+            raise ValueError("output_attentions does nothing without return_dict_in_generate=True")
+        if not return_dict_in_generate:
+            found = [[hypothesis.ids for hypothesis in row] for row in found]
+        elif self.tokenizer is not None:
+            found = [[hypothesis._replace(text=self.tokenizer.decode(hypothesis.ids)) for hypothesis in row]
+                     for row in found]
+        if options.num_return_sequences == 1:
+            found = [row[0] for row in found]
+        return found[0] if batch.single else found
 
-    def translate(self, text, max_new_tokens=None):
+    def stream(self, src, max_new_tokens=None, *, decoder_input_ids=None, truncation=False, **options):
+        """The tokens of one sentence as they are generated: a generator of ids, of pieces of text for text.
+
+        As `generate` without beams; the pieces side by side are what `translate` returns.
+        """
+        options = self.generation.merged(max_new_tokens=max_new_tokens, **{"num_beams": 1, **options})
+        batch = inputs.read_source(src, "src", self.config, self.tokenizer, truncation)
+        if not batch.single or options.num_beams > 1 or options.num_return_sequences > 1:
+            raise ValueError("stream: needs one sentence, num_beams 1 and num_return_sequences 1; got "
+                             f"{len(batch.sentences)} sentences, num_beams {options.num_beams}, num_return_sequences "
+                             f"{options.num_return_sequences}")
+        prompts = self._prompts(decoder_input_ids, 1, options)
+        tokens = self._stream(batch.sentences, prompts, options)
+        return stream_text(tokens, self.tokenizer) if isinstance(src, str) else tokens
+
+    def translate(self, text, max_new_tokens=None, *, target_prefix=None, return_dict_in_generate=False, **options):
         """Text to text, by way of the tokenizer and `generate`: a string for a string, a list for a list.
 
-        Raises ValueError where the model has no tokenizer, and as `generate`.
+        target_prefix: text that the translation begins with, or one for each text. The rest as in `generate`, whose
+        `Hypothesis` has the text too. Raises ValueError where the model has no tokenizer, and as `generate`.
         """
         if self.tokenizer is None:
             raise ValueError("translate: this model has no tokenizer; give it one, or generate() from ids")
         if not isinstance(text, str) and not all(isinstance(sentence, str) for sentence in text):
             raise TypeError("translate: text must be a string or a list of strings; generate() takes ids")
-        ids = self.generate(text, max_new_tokens)
-        if isinstance(text, str):
-            return self.tokenizer.decode(ids)
-        return [self.tokenizer.decode(sentence) for sentence in ids]
+        if target_prefix is not None:
+            options["decoder_input_ids"] = self._prefix_ids(target_prefix)
+        found = self.generate(text, max_new_tokens, return_dict_in_generate=True, **options)
+        return found if return_dict_in_generate else _texts(found)
+
+    def score(self, src, tgt, return_tokens=False):
+        """The log-probability of targets given their sources: a float, or an array (B,).
+
+        src, tgt: as in `logits`, but tgt without SOS: all of its tokens count, EOS where it is among them; text gets
+        its EOS. return_tokens: of every token, an array (T,), or a list of them. Errors as `logits`; ValueError where
+        the config has no sos_id.
+        """
+        if self.config.sos_id is None:
+            raise ValueError("score: the config has no sos_id to start from")
+        source = inputs.read_source(src, "src", self.config, self.tokenizer)
+        target = inputs.read_scored(tgt, "tgt", self.config, self.tokenizer)
+        inputs.check_pairs(source, target)
+        scores = []
+        for sentence, ids in zip(source.sentences, target.sentences, strict=True):
+            logits = self.logits(sentence, np.concatenate(([self.config.sos_id], ids[:-1])))
+            scores.append(log_softmax(logits)[np.arange(len(ids)), ids])
+        if not return_tokens:
+            scores = np.array([tokens.sum() for tokens in scores])
+        return scores[0] if target.single else scores
+
+    def _prompts(self, decoder_input_ids, n, options):
+        """What each of n targets begins with, int64 arrays (P,), the start id first."""
+        start = options.start_id
+        if not 0 <= start < self.config.target_words:
+            raise ValueError(f"decoder_start_token_id must be below the {self.config.target_words} words of the "
+                             f"vocabulary, got {start}")
+        if decoder_input_ids is None:
+            return [np.array([start])] * n
+        given = inputs.read_prefixes(decoder_input_ids, "decoder_input_ids", self.config, n)
+        return [ids if len(ids) and ids[0] == start else np.concatenate(([start], ids)) for ids in given]
+
+    def _prefix_ids(self, text):
+        """Ids of what a translation begins with: text without the EOS that ends a whole target."""
+        end = set(self.generation.eos_ids)
+        rows = [text] if isinstance(text, str) else text
+        ids = [self.tokenizer.encode_target(row) for row in rows]
+        ids = [row[:-1] if row and row[-1] in end else row for row in ids]
+        return ids[0] if isinstance(text, str) else ids
+
+    def _generate(self, batch, prompts, options, max_batch_tokens, stop, scores, attention):
+        """`Hypothesis` lists, one for each sentence."""
+        inputs.check_batch_tokens(max_batch_tokens)
+        if stop is not None and not callable(stop):
+            raise TypeError(f"stopping_criteria must be callable, got {type(stop).__name__}")
+        if stop is not None and options.num_beams > 1:
+            raise ValueError("stopping_criteria: no token is sure before beam search has ended; use num_beams=1")
+        results = [None] * len(batch.sentences)
+        for places in generate.parts(batch.sentences, prompts, options, max_batch_tokens):
+            sentences, begun = [batch.sentences[p] for p in places], np.stack([prompts[p] for p in places])
+            limits = options.limits(begun.shape[1], self.config.max_length)
+            with self._borrow(sentences, steps=limits.max_length - 1, lanes=generate.lanes(options)) as workspace:
+                workspace.encode(ENCODER_WITH_MEMORY, sentences)
+                found, bad = generate.search(
+                    workspace, DECODER, DECODER_WITH_CHOICE, options, limits, begun, self.config.target_words, places,
+                    scores=scores, stop=stop and (lambda place, ids: stop(ids)))
+            if bad is not None:
+                self._warn_of_nan([sentences[bad]], [[*begun[bad], *found[bad][0].ids[:-1]]])
+            for place, sentence, prompt, row in zip(places, sentences, begun, found, strict=True):
+                if attention:
+                    row = [h._replace(attention=self._attention(sentence, prompt, h.ids)) for h in row]
+                results[place] = [h._replace(ids=prompt[1:].tolist() + h.ids) for h in row]
+        return results
+
+    def _stream(self, sentences, prompts, options):
+        limits = options.limits(len(prompts[0]), self.config.max_length)
+        rules = rules_of(options, limits, self.config.target_words)
+        with self._borrow(sentences, steps=limits.max_length - 1) as workspace:
+            workspace.encode(ENCODER_WITH_MEMORY, sentences)
+            steps = DecoderSteps(workspace, DECODER, DECODER_WITH_CHOICE)
+            if options.do_sample:
+                draws = [generate.generator(options.seed, 0, 0)]
+                one_by_one = Sampling(steps, options, rules, limits, [0], np.stack(prompts), draws=draws)
+            else:
+                one_by_one = GreedySearch(steps, options, rules, limits, [0], np.stack(prompts))
+            yield from prompts[0][1:].tolist()
+            for _, (token,) in one_by_one:
+                yield token
+
+    def _attention(self, source, prompt, ids):
+        """Cross-attention (layers, n_heads, T, S) of generated ids, from the same forward pass done at once."""
+        c, read = self.config, np.concatenate((prompt, ids[:-1])).astype(np.int64)
+        shape = (c.n_decoder_layers, c.n_heads, len(read), len(source))
+        trace = self._trace(inputs.one(source), inputs.one(read))
+        layers = [trace[f"decoder.layers.{i}.cross_attention.weights"] for i in range(c.n_decoder_layers)]
+        return np.stack(layers)[:, :, len(prompt) - 1:] if layers else np.zeros(shape, c.dtype)
 
     # Looking inside -------------------------------------------------------------------------
 
@@ -202,13 +327,17 @@ class Transformer:
     # Files ----------------------------------------------------------------------------------
 
     def save(self, folder):
-        """Write config.json and model.safetensors into `folder`; `rtfast.load(folder)` reads them back."""
+        """Write config.json and model.safetensors into `folder`; `rtfast.load(folder)` reads them back.
+
+        And generation_config.json, where `generation` says more than the config does.
+        """
         checkpoint.save(folder, self.config, self._weights, self.tokenizer)
+        checkpoint.save_generation(folder, self.generation.changes(generate.options_of(self.config)))
 
     # Workspaces -----------------------------------------------------------------------------
 
-    def _borrow(self, sources, targets=(), steps=0):
-        return _Borrowed(self, _capacity(sources, targets, steps))
+    def _borrow(self, sources, targets=(), steps=0, lanes=1):
+        return _Borrowed(self, _capacity(sources, targets, steps, lanes))
 
 
 class _Borrowed:
@@ -253,12 +382,17 @@ def _pop(idle):
         return None
 
 
-def _capacity(sources, targets, steps=0):
-    """What the sentences take; with `steps`, each target grows token by token to that length."""
+def _capacity(sources, targets, steps=0, lanes=1):
+    """What the sentences take; with `steps`, `lanes` targets of each grow token by token to that length."""
     lengths = [len(ids) for ids in sources]
     target_lengths = [len(ids) for ids in targets]
-    rows = max(sum(target_lengths), len(sources) if steps else 0)
-    return Capacity(len(sources), sum(lengths), max(lengths), rows, max([steps, *target_lengths]))
+    rows = max(sum(target_lengths), len(sources) * lanes if steps else 0)
+    return Capacity(len(sources), sum(lengths), max(lengths), rows, max([steps, *target_lengths]), lanes)
+
+
+def _texts(found):
+    """The texts of hypotheses, in lists as these are."""
+    return [_texts(row) for row in found] if isinstance(found, list) else found.text
 
 
 #: The model that comes with rtfast: English to Spanish, within the grammar of docs/shipped_model.md.
@@ -273,4 +407,16 @@ def load(folder=None):
 
     Raises FileNotFoundError for a missing file, `checkpoint.CheckpointError` (a ValueError) for a bad one.
     """
-    return Transformer(*checkpoint.load(SHIPPED if folder is None else folder))
+    folder = SHIPPED if folder is None else folder
+    config, weights, tokenizer = checkpoint.load(folder)
+    return Transformer(config, weights, tokenizer, generation_of(folder))
+
+
+def generation_of(folder):
+    """The fields of a folder's generation_config.json; those that rtfast would not obey are warned of."""
+    fields = checkpoint.load_generation(folder)
+    ignored = GenerationOptions.unsupported(fields or {})
+    if ignored:
+        warnings.warn(f"{folder}: these options of its generation_config.json do nothing here: {', '.join(ignored)}",
+                      RuntimeWarning, stacklevel=3)
+    return fields

@@ -107,6 +107,10 @@ class WordTokenizer:
             f"WordTokenizer: {shown!r} is not in the vocabulary (word {number + 1} of the text, at character "
             f"{match.start()}); give unknown= a word of the vocabulary to stand for such words")
 
+    def encode_target(self, text):
+        """As `encode`: source and target have the same words."""
+        return self.encode(text)
+
     def decode(self, ids, skip_special=True):
         """The words of `ids` as one string, without spaces before punctuation marks.
 

@@ -22,7 +22,7 @@ def encoder_program(config, *, memory):
 
 
 def decoder_program(config, *, probabilities=False, choose=False):
-    """Target ids to the logits of the rows asked for, their softmax and their argmax."""
+    """Target ids to the logits of the rows asked for, their softmax and the likeliest of each."""
     program = Program("decoder")
     x = layers.embedding(program, "decoder", TARGET, config)
     for i in range(config.n_decoder_layers):

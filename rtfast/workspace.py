@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .kernels import MOST_TOP
+
 
 class Capacity(NamedTuple):
     """What a workspace has room for. Rows are tokens of all sequences in one run."""
@@ -17,6 +19,8 @@ class Capacity(NamedTuple):
     source_length: int
     target_rows: int
     target_length: int
+    #: targets that each sequence may have at a time: beams, or samples
+    lanes: int = 1
 
     def rows(self, dimension):
         return self.source_rows if dimension == "source" else self.target_rows
@@ -27,12 +31,14 @@ class Capacity(NamedTuple):
         source_length, target_length = (min(most_length, -(-length // 32) * 32)
                                         for length in (self.source_length, self.target_length))
         source_rows, target_rows = (-(-rows // 64) * 64 for rows in (self.source_rows, self.target_rows))
-        return Capacity(max(sequences, self.sequences), source_rows, source_length, target_rows, target_length)
+        sequences = max(sequences, self.sequences)
+        return Capacity(sequences, source_rows, source_length, max(target_rows, sequences * self.lanes), target_length,
+                        self.lanes)
 
     def covers(self, other):
         return (self.sequences >= other.sequences and self.source_rows >= other.source_rows
                 and self.source_length >= other.source_length and self.target_rows >= other.target_rows
-                and self.target_length >= other.target_length)
+                and self.target_length >= other.target_length and self.lanes >= other.lanes)
 
 
 class Workspace:
@@ -40,7 +46,8 @@ class Workspace:
 
     def __init__(self, backend, programs, weights, capacity, trace=False):
         self.capacity = capacity
-        sequences, source_rows, _, target_rows, _ = capacity
+        sequences, source_rows, _, target_rows, target_length, lanes = capacity
+        targets = sequences * lanes
         self.index = {
             "source_ids": _integers(source_rows),
             "source_positions": _integers(source_rows),
@@ -49,15 +56,21 @@ class Workspace:
             "source_slots": np.arange(max(sequences, 1), dtype=np.int64),
             "target_ids": _integers(target_rows),
             "target_positions": _integers(target_rows),
-            "target_starts": _integers(sequences + 1),
-            "target_keys": _integers(sequences),         # tokens in the cache once this run's are in
-            "target_slots": _integers(sequences),        # the cache slot of each sequence still running
-            "memory_keys": _integers(sequences),         # source tokens that each of them attends to
+            "target_starts": _integers(targets + 1),
+            "target_keys": _integers(targets),           # tokens in the cache once this run's are in
+            "target_slots": _integers(targets),          # where in the cache each target's go
+            "memory_slots": _integers(targets),          # the source sentence of each target
+            "memory_keys": _integers(targets),           # tokens of that sentence
             "wanted_rows": _integers(target_rows),       # target rows whose next word is wanted
+            # Beams: the slot of each token's key and value, one row for each target; else target_slots say it.
+            "reordered": _integers(1),
+            "ancestors": np.zeros((targets, target_length) if lanes > 1 else (1, 1), np.int32),
+            "top_options": np.array([1, 0]),             # how many of the likeliest words, and log-softmax or not
+            "top_ids": np.zeros((max(targets, 1), MOST_TOP), np.int64),
         }
         self._programs = programs
-        self._count = np.arange(max(source_rows, target_rows, sequences) + 1)
-        self._memory = []  # source tokens of each running sequence
+        self._count = np.arange(max(source_rows, target_rows, targets) + 1)
+        self._position = self._longest_memory = 0
         self._executor = backend.Executor(programs, weights, self.index, capacity, trace)
 
     # Running --------------------------------------------------------------------------------
@@ -65,37 +78,77 @@ class Workspace:
     def encode(self, which, sentences):
         """Run an encoder program on id arrays; cross keys and values, if it makes them, stay in the caches."""
         rows, longest = self._place("source", sentences)
-        self._memory = [len(ids) for ids in sentences]
         self._executor.run(which, len(sentences), rows, 0, 0, longest, 0, longest)
 
     def decode(self, which, sentences):
         """Run a decoder program on the first tokens of every sentence, all rows wanted."""
-        rows, longest = self._place("target", sentences)
-        n = len(sentences)
-        self._follow_source(n)
-        self.index["wanted_rows"][:rows] = self._count[:rows]
-        self._executor.run(which, n, 0, rows, rows, longest, longest, max(self._memory))
+        self._start(range(len(sentences)))
+        self._read(which, sentences, wanted=True)
 
-    def begin_steps(self, n):
-        """Prepare for decode steps of n sequences, one new token each."""
+    def begin_steps(self, sources, prompts=None, which=None, beams=1):
+        """Prepare for decode steps of one target for each of `sources`, numbers of encoded sentences.
+
+        A sentence may come several times, up to the capacity's lanes. prompts: (n, P) ids that every target has
+        already, read by the decoder program `which`; of them nothing is wanted. beams: 2 or more allow `reorder`.
+        """
+        self._start(sources)
+        n = len(sources)
+        if prompts is not None and prompts.shape[1]:
+            self._read(which, prompts, wanted=False)
+            self._position = prompts.shape[1]
+        if beams > 1:
+            self.index["reordered"][0] = 1
+            self.index["ancestors"][:n, :self._position] = self.index["target_slots"][:n, None]
         self.index["target_starts"][:n + 1] = self._count[:n + 1]
         self.index["wanted_rows"][:n] = self._count[:n]
-        self._follow_source(n)
 
-    def step(self, which, ids, position):
-        """One more token for each running sequence, all at `position`: what came before is cached."""
-        index, n = self.index, len(ids)
+    def step(self, which, ids):
+        """One more token for each running target: what came before is cached."""
+        index, n, position = self.index, len(ids), self._position
         index["target_ids"][:n] = ids
         index["target_positions"][:n] = position
         index["target_keys"][:n] = position + 1
-        self._executor.run(which, n, 0, n, n, 1, position + 1, max(self._memory))
+        if index["reordered"][0]:
+            index["ancestors"][:n, position] = index["target_slots"][:n]
+        self._position = position + 1
+        self._executor.run(which, n, 0, n, n, 1, position + 1, self._longest_memory)
 
     def keep(self, running):
-        """Go on with these of the running sequences only, given by their places: no cache moves."""
-        n = len(running)
-        for name in ("target_slots", "memory_keys"):
-            self.index[name][:n] = self.index[name][running]
-        self._memory = [self._memory[row] for row in running]
+        """Go on with these of the running targets only, given by their places: no cache moves."""
+        n, index = len(running), self.index
+        for name in ("target_slots", "memory_slots", "memory_keys"):
+            index[name][:n] = index[name][running]
+        self._longest_memory = index["memory_keys"][:n].max()
+
+    def reorder(self, parents, beams):
+        """Go on with targets that continue the running ones in places `parents`, `beams` of each sentence: the new
+        ones learn where the keys and values of their ancestors lie, none of which move."""
+        n, index = len(parents), self.index
+        index["ancestors"][:n, :self._position] = index["ancestors"][parents, :self._position]
+        for name in ("memory_slots", "memory_keys"):
+            index[name][:n] = index[name][parents]
+        index["target_slots"][:n] = index["memory_slots"][:n] * self.capacity.lanes + self._count[:n] % beams
+        index["target_starts"][:n + 1] = self._count[:n + 1]
+        index["wanted_rows"][:n] = self._count[:n]
+        self._longest_memory = index["memory_keys"][:n].max()
+
+    def _start(self, sources):
+        """A target for each of `sources`, without tokens."""
+        index, n, lanes = self.index, len(sources), {}
+        for row, source in enumerate(sources):
+            lane = lanes[source] = lanes.get(source, -1) + 1
+            index["target_slots"][row] = source * self.capacity.lanes + lane
+            index["memory_slots"][row] = source
+            index["memory_keys"][row] = index["source_keys"][source]
+        index["reordered"][0] = 0
+        self._position, self._longest_memory = 0, index["memory_keys"][:n].max(initial=0)
+
+    def _read(self, which, sentences, wanted):
+        """Run a decoder program on tokens of every target."""
+        rows, longest = self._place("target", sentences)
+        self.index["wanted_rows"][:rows] = self._count[:rows]
+        self._executor.run(which, len(sentences), 0, rows, rows if wanted else 0, longest, longest,
+                           self._longest_memory)
 
     def _place(self, side, sentences):
         """Lay the sentences' tokens one after the other; how many rows, and the longest."""
@@ -110,10 +163,6 @@ class Workspace:
             longest = max(longest, length)
         return row, longest
 
-    def _follow_source(self, n):
-        self.index["target_slots"][:n] = self.index["source_slots"][:n]
-        self.index["memory_keys"][:n] = self.index["source_keys"][:n]
-
     # Reading --------------------------------------------------------------------------------
 
     def result(self, which, name):
@@ -123,6 +172,10 @@ class Workspace:
     def number(self, which, name, row, column):
         """One number of a program's result after its run."""
         return self._executor.peek(which, self._programs[which].results[name], row, column)
+
+    def top(self, which, n, k):
+        """After a step that chose: the values (n, k) and ids (n, k) of the likeliest words of n targets."""
+        return self.result(which, "top")[:, :k], self.index["top_ids"][:n, :k].copy()
 
     def traced(self, which, item):
         """A copy of a traced intermediate, as rows (rows, width) or (sequences, heads, T, keys)."""

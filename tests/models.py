@@ -93,7 +93,7 @@ def ready_to_decode(model, sources, steps):
                         target_rows=len(sources), target_length=steps)
     workspace = Workspace(model._backend, model._programs, model._packed, capacity)
     workspace.encode(ENCODER_WITH_MEMORY, sources)
-    workspace.begin_steps(len(sources))
+    workspace.begin_steps(range(len(sources)))
     return workspace
 
 

@@ -67,8 +67,8 @@ STEPS = """if True:
     counting, counted = (ctypes.c_int.in_dll(library, "counting"), ctypes.c_long.in_dll(library, "counted"))
     workspace = models.ready_to_decode(model, models.ragged_ids(config, [40] * 8), 320)
     run = workspace._executor.run
-    for position in range(0, 320, 4):
-        workspace.step(DECODER_WITH_CHOICE, [3] * 8, position)
+    for position in range(320):
+        workspace.step(DECODER_WITH_CHOICE, [3] * 8)
         if position >= 20:  # the team has started by then
             counting.value = 1
             run(DECODER_WITH_CHOICE, 8, 0, 8, 8, 1, position + 1, 40)
@@ -98,20 +98,20 @@ def test_python_allocates_nothing_that_stays(name):
         model = rtfast.Transformer(config, random_values(config))
     workspace = ready_to_decode(model, ragged_ids(config, [40] * 8), 300)
 
-    def step(position):
-        workspace.step(DECODER_WITH_CHOICE, [3] * 8, position)
-        workspace.result(DECODER_WITH_CHOICE, "next_id")
+    def step():
+        workspace.step(DECODER_WITH_CHOICE, [3] * 8)
+        workspace.top(DECODER_WITH_CHOICE, 8, 1)
         workspace.number(DECODER_WITH_CHOICE, "logits", 0, 3)
 
-    for position in range(50):
-        step(position)
+    for _ in range(50):
+        step()
     gc.collect()
     tracemalloc.start()
     try:
-        step(50)
+        step()
         before = tracemalloc.get_traced_memory()[0]
-        for position in range(51, 251):
-            step(position)
+        for _ in range(200):
+            step()
         gc.collect()
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:

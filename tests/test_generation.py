@@ -122,8 +122,8 @@ def test_eos_at_the_first_step(backend):
 def test_finished_sentences_leave_the_batch(backend, monkeypatch):
     model, _, sources = talkative("200 words")
     rows, step = [], Workspace.step
-    monkeypatch.setattr(Workspace, "step", lambda self, which, ids, position:
-                        rows.append(len(ids)) or step(self, which, ids, position))
+    monkeypatch.setattr(Workspace, "step", lambda self, which, ids:
+                        rows.append(len(ids)) or step(self, which, ids))
     lengths = [len(ids) for ids in model.generate(sources, LIMIT)]
     assert rows == [sum(length > t for length in lengths) for t in range(max(lengths))]
 
@@ -239,8 +239,8 @@ def test_nan_stays_in_its_sentence(backend, dtype):
 def cached_logits(model, source, ids):
     """The logits (T, vocab_size) of decode steps that read `ids` (T,) one at a time, as generate does."""
     workspace, rows = ready_to_decode(model, [source], len(ids)), []
-    for position, word in enumerate(ids):
-        workspace.step(DECODER, [word], position)
+    for word in ids:
+        workspace.step(DECODER, [word])
         rows.append(workspace.result(DECODER, "logits")[0])
     return np.array(rows)
 

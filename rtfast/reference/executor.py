@@ -21,7 +21,8 @@ class Executor:
         self._caches = {}
         for spec in (spec for program in programs for spec in program.caches):
             length = capacity.target_length if spec.role == "self" else capacity.source_length
-            shape = (capacity.sequences, spec.heads, length)
+            slots = capacity.sequences * (capacity.lanes if spec.role == "self" else 1)
+            shape = (slots, spec.heads, length)
             self._caches.setdefault(spec.name, (np.zeros((*shape, spec.d_key), weights.dtype),
                                                 np.zeros((*shape, spec.d_value), weights.dtype)))
 
@@ -99,14 +100,12 @@ class Executor:
         side, out = query.buffer.dimension, self._new(op)
         starts = self._index[f"{side}_starts"]
         n_keys = self._index["memory_keys" if op.cache.role == "cross" else f"{side}_keys"]
-        keys, cached_values = self._caches[op.cache.name]
         shape = (self._sequences, op.cache.heads, self._longest, n_keys[:self._sequences].max(initial=0))
         for name in extras:
             extras[name] = np.zeros(shape, out.dtype)
         for b in range(self._sequences):
-            first, last, slot = starts[b], starts[b + 1], self._index[f"{side}_slots"][b]
-            k = np.ascontiguousarray(keys[slot, :, :n_keys[b]])
-            v = np.ascontiguousarray(cached_values[slot, :, :n_keys[b]])
+            first, last = starts[b], starts[b + 1]
+            k, v = self._cached(op, side, b, n_keys[b])
             q = np.ascontiguousarray(self._heads(query, values, first, last))
             heads = np.empty((*q.shape[:2], op.cache.d_value), out.dtype)
             taken = [np.empty((*q.shape[:2], n_keys[b]), out.dtype) if extras else None for _ in range(3)]
@@ -118,6 +117,15 @@ class Executor:
                 if name in extras:
                     extras[name][b, :, :last - first, :n_keys[b]] = array
         return out
+
+    def _cached(self, op, side, b, n):
+        """The first n keys and values of sequence b, each (heads, n, width)."""
+        slots = self._index["memory_slots" if op.cache.role == "cross" else f"{side}_slots"]
+        if op.cache.role == "self" and self._index["reordered"][0]:
+            slots = self._index["ancestors"][b, :n]  # of each key
+            return [np.ascontiguousarray(cache[slots, :, np.arange(n)].swapaxes(0, 1))
+                    for cache in self._caches[op.cache.name]]
+        return [np.ascontiguousarray(cache[slots[b], :, :n]) for cache in self._caches[op.cache.name]]
 
     def _position_bias(self, op, length, n_keys):
         """The relative bias (heads, T, S) of the last `length` of n_keys positions, or None."""
@@ -167,7 +175,9 @@ class Executor:
             rows = values[op.inputs[0]][self._index["wanted_rows"][:self._rows["output"]]]
             return rows if op.options["scale"] == 1.0 else rows * rows.dtype.type(op.options["scale"])
 
-    def _argmax(self, op, values, extras):
-        out = self._new(op)
-        kernels.argmax(values[op.inputs[0]], out[:, 0])
+    def _top(self, op, values, extras):
+        out, x = self._new(op), values[op.inputs[0]]
+        k, log_softmax = self._index["top_options"]
+        k = min(k, x.shape[1])
+        kernels.top_k(x, k, log_softmax, out[:, :k], self._index["top_ids"][:len(x), :k])
         return out

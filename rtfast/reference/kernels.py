@@ -21,7 +21,7 @@ from rtfast.reference.erfc import erf, erfc
 
 __all__ = [
     "PackedWeight", "pack", "matmul", "linear", "activate", "softmax", "layer_norm", "add_layer_norm",
-    "attention", "embedding", "argmax", "set_num_threads", "get_num_threads",
+    "attention", "embedding", "argmax", "top_k", "set_num_threads", "get_num_threads",
 ]
 
 _num_threads = 1
@@ -258,6 +258,24 @@ def embedding(ids, table, scale, positions, positional, out):
 def argmax(x, out):
     """out (rows,) int64 = index of the first maximum of each row of x (rows, n), n >= 1; NaN is one."""
     out[...] = x.argmax(axis=-1)
+
+
+@_without_warnings
+def top_k(x, k, log_softmax, values, ids):
+    """values, ids (rows, k) = the k largest numbers of each row of x (rows, n), descending, and where they are.
+
+    Of equal ones the first comes first; a NaN counts as the largest. log_softmax: of the values, of the whole row.
+    k: from 1 to n, at most 64.
+    """
+    ranks = np.where(np.isnan(x), -np.inf, -x)
+    places = np.lexsort((np.broadcast_to(~np.isnan(x), x.shape), ranks), axis=-1)[:, :k]
+    values[...] = np.take_along_axis(x, places, axis=-1)
+    ids[...] = places
+    if log_softmax:
+        largest = x.max(axis=-1, keepdims=True)
+        values -= largest
+        values -= np.log(np.exp(x - largest).sum(axis=-1, keepdims=True))
+
 
 
 def set_num_threads(n):

@@ -1,0 +1,69 @@
+"""The largest numbers of a row, as generation asks for the likeliest next words: top k, and log-softmax of those."""
+
+cdef enum:
+    MOST_TOP = 64                    # the largest k
+
+
+cdef inline bint ranks_before(double x, double y) noexcept nogil:
+    """Whether x comes before y: larger, or a NaN, which counts as the largest as in argmax."""
+    return x > y or (x != x and y == y)
+
+
+cdef double log_sum_of_powers(const vec* x, Py_ssize_t n, double largest) noexcept nogil:
+    """log(sum(exp(x - largest)))."""
+    cdef vec sums[4]
+    cdef vec shift = constant(largest, x), lowest = constant(-INFINITY, x)
+    cdef Py_ssize_t i, width = lanes(x)
+    cdef int j, per_row = row_vectors(x)
+    for j in range(per_row):
+        sums[j] = constant(0.0, x)
+    for i in range(0, n // 16 * 16, 16):
+        for j in range(per_row):
+            sums[j] = sums[j] + exp_of_small(load(x, i + j * width) - shift, x)
+    if n % 16 != 0:
+        for j in range(per_row):
+            i = n // 16 * 16 + j * width
+            sums[j] = sums[j] + exp_of_small(load_some(x, i, n - i, lowest) - shift, x)
+    return log(add_lanes(sums, x))
+
+
+cdef void top_task(const TopArguments* top, Py_ssize_t task, vec* scratch) noexcept nogil:
+    """The k largest of one row, descending, of equal ones the first first; or their log-softmax."""
+    cdef const vec* x = at(<const vec*> top.x, task * top.width)
+    cdef vec* values = at(<vec*> top.values, task * top.stride)
+    cdef int64_t* ids = top.ids + task * top.stride
+    cdef double best[MOST_TOP]
+    cdef Py_ssize_t i = 0, end, n = top.width, block = 4 * lanes(scratch), found = 0, place
+    cdef Py_ssize_t k = min(top.options[0], n)
+    cdef double candidate, largest, log_sum
+    while i < n:
+        end = min(n, i + block)
+        if found == k and end == i + block and not any_larger_or_nan(at(x, i), 4, best[k - 1]):
+            i = end
+            continue
+        while i < end:
+            candidate = number(x, i)
+            if found < k or ranks_before(candidate, best[k - 1]):
+                place = found if found < k else k - 1
+                found = min(found + 1, k)
+                while place > 0 and ranks_before(candidate, best[place - 1]):
+                    best[place], ids[place] = best[place - 1], ids[place - 1]
+                    place -= 1
+                best[place], ids[place] = candidate, i
+            i += 1
+    if top.options[1]:
+        largest = best[0]
+        log_sum = log_sum_of_powers(x, n, largest)
+        for place in range(k):
+            best[place] = best[place] - largest - log_sum
+    for place in range(k):
+        put(values, place, best[place])
+
+
+cdef void size_top(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
+    cdef TopArguments* top = &op.arguments.top
+    top.rows = rows
+    op.n_tasks = rows
+    op.nanoseconds = rows * top.width // (2 if top.options[1] else 4)
+    op.scratch_bytes = 0
+    op.task = <TaskFunction> (<void*> top_task[vec])

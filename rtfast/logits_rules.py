@@ -1,0 +1,246 @@
+"""Rules on the scores of the next token: which tokens are excluded, forced or penalised, and what a draw is among.
+
+Every rule takes scores (R, V) and the rows' ids so far (R, T), the prompt counted, and changes the scores in
+place. What a rule does is what the logits processor of that name does in transformers, so that the same
+options give the same ids.
+"""
+
+import numpy as np
+
+from .generation_options import several
+
+LOWEST = -np.inf
+
+
+class RepetitionPenalty:
+    """Tokens that came before: a negative score is multiplied by the penalty, another divided by it."""
+
+    def __init__(self, penalty):
+        self.penalty = np.float32(penalty)
+
+    def __call__(self, scores, ids):
+        seen = np.take_along_axis(scores, ids, axis=1)
+        # A token that came twice is written twice, with one value.
+        np.put_along_axis(scores, ids, np.where(seen < 0, seen * self.penalty, seen / self.penalty), axis=1)
+
+
+class NoRepeatNgram:
+    """The tokens that would complete an n-gram of `size` tokens that the row has already are excluded."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __call__(self, scores, ids):
+        n, length = self.size, ids.shape[1]
+        if length < n:
+            return
+        windows = np.lib.stride_tricks.sliding_window_view(ids, n, axis=1)  # (R, T - n + 1, n)
+        same = (windows[:, :, :-1] == ids[:, None, length - n + 1:]).all(axis=2)
+        row, place = np.nonzero(same)
+        scores[row, windows[row, place, -1]] = LOWEST
+
+
+class Excluded:
+    """Some tokens are excluded always: bad words of one token, suppressed tokens."""
+
+    def __init__(self, tokens):
+        self.tokens = np.unique(np.asarray(tokens, dtype=np.int64))
+
+    def __call__(self, scores, ids):
+        scores[:, self.tokens] = LOWEST
+
+    def excluded(self, length):
+        return self.tokens
+
+
+class BadWords:
+    """The last token of a bad word of several tokens is excluded where the row ends with those before it.
+
+    words: tuples of two or more ids.
+    """
+
+    def __init__(self, words):
+        by_length = {}
+        for word in dict.fromkeys(words):
+            by_length.setdefault(len(word) - 1, []).append(word)
+        self.groups = [(before, np.array([word[:-1] for word in group]), np.array([word[-1] for word in group]))
+                       for before, group in by_length.items()]
+
+    def __call__(self, scores, ids):
+        for before, starts, lasts in self.groups:
+            if before <= ids.shape[1]:
+                row, word = np.nonzero((ids[:, None, ids.shape[1] - before:] == starts).all(axis=2))
+                scores[row, lasts[word]] = LOWEST
+
+
+class MinLength:
+    """EOS is excluded until a row has `length` tokens, the prompt counted."""
+
+    def __init__(self, length, eos_ids):
+        self.length, self.eos_ids = length, np.asarray(eos_ids, dtype=np.int64)
+
+    def __call__(self, scores, ids):
+        scores[:, self.excluded(ids.shape[1])] = LOWEST
+
+    def excluded(self, length):
+        return self.eos_ids if length < self.length else self.eos_ids[:0]
+
+
+class Forced:
+    """Rows of `length` tokens go on with one of `tokens`: these have score 0, and all others are excluded."""
+
+    def __init__(self, length, tokens):
+        self.length, self.tokens = length, np.asarray(tokens, dtype=np.int64)
+
+    def __call__(self, scores, ids):
+        if ids.shape[1] == self.length:
+            scores[...] = LOWEST
+            scores[:, self.tokens] = 0.0
+
+    def excluded(self, length):
+        return None if length == self.length else self.tokens[:0]
+
+
+class Renormalize:
+    """The scores become log-probabilities again; the last of the rules."""
+
+    def __call__(self, scores, ids):
+        log_softmax(scores, out=scores)
+
+
+class Rules:
+    """The rules that the options ask for, in transformers' order; false where there are none."""
+
+    def __init__(self, rules, vocab_size):
+        self.rules, self.vocab_size = tuple(rules), vocab_size
+
+    def __len__(self):
+        return len(self.rules)
+
+    def __call__(self, scores, ids):
+        """Apply all to scores (R, V) of rows that have ids (R, T), in place."""
+        for rule in self.rules:
+            rule(scores, ids)
+        return scores
+
+    def excluded(self, length):
+        """The tokens, ascending, that the rules exclude in rows of `length` tokens, where that is all they do.
+
+        None where they do more, or it depends on the row: then the scores of all tokens are needed.
+        """
+        tokens, normal = np.empty(0, np.int64), True
+        for rule in self.rules:
+            if isinstance(rule, Renormalize):
+                normal = not len(tokens)  # what is normalised stays so where nothing was excluded
+                continue
+            part = rule.excluded(length) if hasattr(rule, "excluded") else None
+            if part is None:
+                return None
+            tokens = np.concatenate((tokens, part))
+        return np.unique(tokens) if normal else None
+
+
+def rules_of(options, limits, vocab_size):
+    """The `Rules` of options (`GenerationOptions`) for sentences of `limits`; without warpers.
+
+    Raises ValueError for an id that the vocabulary has not.
+    """
+    _check_ids(options, vocab_size)
+    rules = []
+    if options.repetition_penalty != 1.0:
+        rules.append(RepetitionPenalty(options.repetition_penalty))
+    if options.no_repeat_ngram_size:
+        rules.append(NoRepeatNgram(options.no_repeat_ngram_size))
+    words = options.bad_words_ids or ()
+    single = [word[0] for word in words if len(word) == 1 and word[0] not in options.eos_ids]
+    if single:
+        rules.append(Excluded(single))
+    long = [word for word in words if len(word) > 1]
+    if long:
+        rules.append(BadWords(long))
+    if limits.min_length > limits.prompt_length and options.eos_ids:
+        rules.append(MinLength(limits.min_length, options.eos_ids))
+    if options.forced_bos_token_id is not None and limits.prompt_length == 1:
+        rules.append(Forced(1, [options.forced_bos_token_id]))
+    if options.forced_eos_token_id is not None:
+        rules.append(Forced(limits.max_length - 1, several(options.forced_eos_token_id)))
+    if options.suppress_tokens:
+        rules.append(Excluded(options.suppress_tokens))
+    if options.renormalize_logits and options.num_beams > 1 and rules:
+        # Beams alone need it: neither the likeliest token nor a draw's probabilities depend on it.
+        rules.append(Renormalize())
+    return Rules(rules, vocab_size)
+
+
+def _check_ids(options, vocab_size):
+    named = {"bad_words_ids": [token for word in options.bad_words_ids or () for token in word],
+             "suppress_tokens": options.suppress_tokens or (), "eos_token_id": options.eos_ids,
+             "forced_bos_token_id": several(options.forced_bos_token_id),
+             "forced_eos_token_id": several(options.forced_eos_token_id)}
+    for name, ids in named.items():
+        outside = [token for token in ids if token >= vocab_size]
+        if outside:
+            raise ValueError(f"{name} must be ids of the vocabulary, 0..{vocab_size - 1}, got {outside[:5]}")
+
+
+# Warpers: what a draw is among ----------------------------------------------------------------
+
+
+def warp_temperature(scores, temperature):
+    """Divide the scores; in place."""
+    scores /= np.float32(temperature)
+
+
+def keep_top_k(scores, k):
+    """Exclude what is less than the k-th largest score of its row (equal ones stay); in place."""
+    k = min(k, scores.shape[1])
+    kth = np.partition(scores, -k, axis=1)[:, -k:][:, :1]
+    scores[scores < kth] = LOWEST
+
+
+def keep_top_p(scores, p):
+    """Exclude the least likely tokens that have a probability of at most 1 - p together, never the likeliest."""
+    order = np.argsort(scores, axis=1, kind="stable")
+    below = np.cumsum(softmax(np.take_along_axis(scores, order, axis=1)), axis=1, dtype=np.float32)
+    out = below <= np.float32(1 - p)
+    out[:, -1] = False
+    row, place = np.nonzero(out)
+    scores[row, order[row, place]] = LOWEST
+
+
+def keep_min_p(scores, p):
+    """Exclude tokens that have less than p times the probability of the row's likeliest; in place."""
+    probabilities = softmax(scores)
+    scores[probabilities < np.float32(p) * probabilities.max(axis=1, keepdims=True)] = LOWEST
+
+
+def warp(scores, options, top_k=True):
+    """Temperature, top-k, top-p and min-p as far as options ask for them, in transformers' order, in place.
+
+    top_k: False where the scores are the top-k already.
+    """
+    if options.temperature != 1.0:
+        warp_temperature(scores, options.temperature)
+    if top_k and options.top_k:
+        keep_top_k(scores, options.top_k)
+    if options.top_p < 1.0:
+        keep_top_p(scores, options.top_p)
+    if options.min_p is not None:
+        keep_min_p(scores, options.min_p)
+    return scores
+
+
+def softmax(scores):
+    """Probabilities (R, V) of scores (R, V); NaN in a row that excludes every token."""
+    with np.errstate(invalid="ignore"):
+        out = np.exp(scores - scores.max(axis=1, keepdims=True))
+        out /= out.sum(axis=1, keepdims=True)
+    return out
+
+
+def log_softmax(scores, out=None):
+    """Log-probabilities (R, V) of scores (R, V); NaN in a row that excludes every token."""
+    with np.errstate(invalid="ignore"):
+        out = np.subtract(scores, scores.max(axis=1, keepdims=True), out=out)
+        out -= np.log(np.exp(out).sum(axis=1, keepdims=True))
+    return out

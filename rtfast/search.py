@@ -1,0 +1,110 @@
+"""What greedy search, sampling and beam search share: the decoder's side, and the best tokens of a step."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from .kernels import MOST_TOP
+from .logits_rules import log_softmax
+
+#: Tokens that are looked at as one in the search for the largest k of many.
+BLOCK = 64
+
+
+class Steps(Protocol):
+    """A decoder that goes on with some targets, one token each: decoder_steps.py has the engine's."""
+
+    def begin(self, sources, prompts):
+        """Start anew: targets (n,), each with the source sentence that it decodes and the tokens (n, P) that it
+        has. The last of these are not read yet: the first step gets them."""
+
+    def step(self, ids, parents):
+        """One more token for each of R targets, ids (R,) -> logits (R, V).
+
+        Target r goes on where target parents[r] of the step before was; None: where r was. Targets may be fewer,
+        more, or in another order than before.
+        """
+
+    def top(self, ids, parents, k, log_probs):
+        """A step, and of each target the k largest logits, descending, of equal ones the lower id first:
+        (values (R, k), ids (R, k)). log_probs: of the log-softmax in their place. k: MOST_TOP at most."""
+
+    def logits(self):
+        """After `top`: all logits (R, V) of that step."""
+
+
+class Hypothesis(NamedTuple):
+    """What a search found for a sentence."""
+
+    #: the tokens after the prompt, EOS included where it came
+    ids: list
+    #: beam search: log-probability / length ** length_penalty; else the log-probability, None if not asked for
+    score: float | None
+    #: as text, where the model has a tokenizer
+    text: str | None = None
+    #: cross-attention (layers, n_heads, T, S) of each token to the source, where it was asked for
+    attention: np.ndarray | None = None
+
+
+def best(steps, latest, parents, k, rules, ids, *, log_probs, own_logits=False):
+    """A step, and the k best tokens of each target, after the rules.
+
+    latest (R,), parents: the step's. rules: `Rules`. ids (R, T): the targets' ids so far, latest the last of
+    them. log_probs: the values are log-probabilities, else logits. own_logits: the rules see logits, as in greedy
+    search, not log-probabilities, as in beam search.
+    Returns values (R, k) descending and tokens (R, k): of equals the lower id first. k: V at most counts.
+    """
+    excluded = rules.excluded(ids.shape[1])
+    # Among the best k + m are the best k of those that are not one of m excluded ones.
+    if excluded is not None and k + len(excluded) <= MOST_TOP and not (own_logits and log_probs and len(excluded)):
+        values, tokens = steps.top(latest, parents, min(k + len(excluded), rules.vocab_size), log_probs)
+        return without(excluded, values, tokens, k) if len(excluded) else (values, tokens)
+    scores = np.array(steps.step(latest, parents), dtype=np.float32)
+    if own_logits:
+        rules(scores, ids)
+        return top_k(log_softmax(scores) if log_probs else scores, k)
+    scores = log_softmax(scores)
+    return top_k(rules(scores, ids) if rules else scores, k)
+
+
+def without(excluded, values, tokens, k):
+    """The first k of descending values (R, n) and their tokens once the excluded tokens have gone to the end."""
+    values = np.where(np.isin(tokens, excluded), values.dtype.type(-np.inf), values)
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(tokens, order, axis=1)
+
+
+def top_k(scores, k):
+    """The k largest of each row of scores (R, V), descending: values (R, k) and places (R, k).
+
+    Of equal scores the one of the lower place comes first. For any k, where `kernels.top_k` has a limit.
+    """
+    rows, width = scores.shape
+    k = min(k, width)
+    if width < 2 * k * BLOCK:
+        places = _largest(scores, k)
+    else:
+        # The largest k lie in the k blocks whose maxima are largest: what is in no block is never sorted.
+        whole = width // BLOCK * BLOCK
+        maxima = scores[:, :whole].reshape(rows, -1, BLOCK).max(axis=2)
+        blocks = _largest(maxima, k)
+        places = (blocks[:, :, None] * BLOCK + np.arange(BLOCK)).reshape(rows, -1)
+        places = np.concatenate((places, np.broadcast_to(np.arange(whole, width), (rows, width - whole))), axis=1)
+        chosen = _largest(np.take_along_axis(scores, places, axis=1), k)
+        places = np.take_along_axis(places, chosen, axis=1)
+    places.sort(axis=1)
+    values = np.take_along_axis(scores, places, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    values, places = np.take_along_axis(values, order, axis=1), np.take_along_axis(places, order, axis=1)
+    # Where others equal the k-th, chance took the ones above: rarely more than a row. A NaN is no k-th.
+    for row in np.flatnonzero((scores >= values[:, -1:]).sum(axis=1) > k):
+        places[row] = np.argsort(-scores[row], kind="stable")[:k]
+        values[row] = scores[row, places[row]]
+    return values, places
+
+
+def _largest(values, k):
+    """The places (R, k) of the k largest of each row, in any order."""
+    if k == values.shape[1]:
+        return np.broadcast_to(np.arange(k), (len(values), k)).copy()
+    return np.argpartition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k:]

@@ -1,0 +1,16 @@
+"""Text while it is generated: the pieces that are sure."""
+
+
+def stream_text(ids, tokenizer):
+    """Pieces of text of an iterable of ids; side by side they are the text of all of them."""
+    so_far, shown = [], ""
+    for token in ids:
+        so_far.append(token)
+        text = tokenizer.decode(so_far)
+        # A character may take several tokens: until the last one it decodes to a replacement character.
+        if text.startswith(shown) and len(text) > len(shown) and not text.endswith("\ufffd"):
+            yield text[len(shown):]
+            shown = text
+    text = tokenizer.decode(so_far) if so_far else ""
+    if len(text) > len(shown):
+        yield text[len(shown):]
