@@ -137,7 +137,7 @@ def linear(x, weight, bias, int activation, out):
         return
     op.arguments.linear = LinearArguments(
         address(x), packed.d_in, packed.panels, address_or_null(bias), address(out), packed.d_out,
-        rows, packed.d_in, packed.d_out, activation, 0, 0, 0)
+        rows, packed.d_in, packed.d_out, activation, 0, 0, 0, 0)
     run_linear(&op, rows, packed.is_float)
 
 
@@ -199,7 +199,7 @@ cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, P
     for i in range(batch):
         packed.fill(b + i * k * n * size, n, 1, 0, n)
         op.arguments.linear = LinearArguments(
-            a + i * m * k * size, k, packed.panels, NULL, out + i * m * n * size, n, m, k, n, IDENTITY, 0, 0, 0)
+            a + i * m * k * size, k, packed.panels, NULL, out + i * m * n * size, n, m, k, n, IDENTITY, 0, 0, 0, 0)
         run_linear(&op, m, packed.is_float)
     return 0
 

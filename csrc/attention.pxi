@@ -151,7 +151,7 @@ cdef void weigh_values(
             copy_chunk(at(weights, k), stride, rows, chunk + stairs, copy)
         multiply_chunk(copy if rows > 3 else at(weights, k), CHUNK_STRIDE if rows > 3 else stride, rows,
                        at(values, k * head.values_row), head.values_row, nr, chunk, stairs, head.d_value,
-                       out, out_stride, k > 0, values, edge)
+                       out, out_stride, k > 0, values, False, edge)
         k += chunk
 
 
@@ -165,12 +165,13 @@ cdef void score_ancestors(
     cdef Py_ssize_t nr = panel_width(q), size = nr * head.d_key, first = 0, end, t, u
     cdef double room[MOST_PANEL]
     cdef vec* other = <vec*> room
+    cdef const vec* panel
     cdef int32_t slot
     while first < n:
         end = min(n, first + nr)
         slot = head.ancestors[first]
-        product(q, 0, 1, at(<const vec*> head.keys, slot * head.keys_slot + first * head.d_key), nr, size, head.d_key, nr,
-                at(scores, first), nr, NULL, IDENTITY, scratch)
+        panel = at(<const vec*> head.keys, slot * head.keys_slot + first * head.d_key)
+        product(q, 0, 1, panel, nr, size, head.d_key, nr, at(scores, first), nr, NULL, IDENTITY, False, scratch)
         for t in range(first + 1, end):
             slot = head.ancestors[t]
             u = first
@@ -178,8 +179,8 @@ cdef void score_ancestors(
                 u += 1
             if u < t:  # has been seen to
                 continue
-            product(q, 0, 1, at(<const vec*> head.keys, slot * head.keys_slot + first * head.d_key), nr, size, head.d_key,
-                    nr, other, nr, NULL, IDENTITY, scratch)
+            panel = at(<const vec*> head.keys, slot * head.keys_slot + first * head.d_key)
+            product(q, 0, 1, panel, nr, size, head.d_key, nr, other, nr, NULL, IDENTITY, False, scratch)
             for u in range(t, end):
                 if head.ancestors[u] == slot:
                     put(scores, u, number(other, u - first))
@@ -229,7 +230,8 @@ cdef void score(
         tile_of(rows, 1, q, q_stride, panel, nr, 0, head.d_key, 0, scores, stride, False, panel, 0)
         return
     if head.plain_keys == NULL:
-        product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, stride, scores, stride, NULL, IDENTITY, scratch)
+        product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, stride, scores, stride, NULL, IDENTITY, False,
+                scratch)
         return
     while first < n:
         left = n - first
@@ -238,7 +240,8 @@ cdef void score(
         if left < nr:
             memset(panel, 0, head.d_key * nr * number_bytes(q))
         pack_keys(at(<const vec*> head.plain_keys, first * head.d_key), head.d_key, min(nr, left), head.d_key, 0, panel)
-        product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, nr, at(scores, first), stride, NULL, IDENTITY, scratch)
+        product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, nr, at(scores, first), stride, NULL, IDENTITY,
+                False, scratch)
         first += nr
 
 

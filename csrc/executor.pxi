@@ -26,6 +26,7 @@ cdef class BoundProgram:
     cdef int* is_attention
     cdef int64_t* claimed            # tasks handed out per op, and then tasks done
     cdef Py_ssize_t n_ops
+    cdef Py_ssize_t weight_bytes     # that a run reads
     cdef Sizes sizes                 # of the last run, which the ops are set to
     cdef int64_t estimate            # nanoseconds of such a run on one thread
     cdef int threads                 # that its tasks are split for; 0 before the first run
@@ -117,6 +118,7 @@ cdef class Executor:
 
     cdef int bind(self, BoundProgram bound, bint trace) except -1:
         cdef Py_ssize_t i
+        bound.weight_bytes = sum(self.weights.linear(op).nbytes for op in bound.program.ops if op.kind == "linear")
         for i, op in enumerate(bound.program.ops):
             bound.role[i] = -1 if op.cache is None else ROLES[op.cache.role]
             bound.is_attention[i] = op.kind == "attention"
@@ -188,7 +190,7 @@ cdef class Executor:
         bound.ops[i].arguments.linear = LinearArguments(
             self.buffer(bound, op.inputs[0]), op.inputs[0].width, packed.panels,
             address_or_null(self.weights.bias(op)), self.buffer(bound, op.output), op.output.width,
-            0, packed.d_in, packed.d_out, self.weights.activation_code(op), 0, 0, 0)
+            0, packed.d_in, packed.d_out, self.weights.activation_code(op), 0, 0, 0, bound.weight_bytes)
         bound.size[i] = <SizeFunction> (<void*> size_linear[vf] if self.is_float else <void*> size_linear[vd])
         return 0
 

@@ -13,7 +13,10 @@ cdef enum:
     ROW_BLOCK = 48                   # rows whose chunk is copied at a time, about: more would leave the L1 cache
     MOST_ROWS = ROW_BLOCK * 3 // 2   # of a block: 64 rows are one block, not one and a third
     HUGE_WEIGHT = 16 << 20           # bytes: one that comes from memory for each block of rows
+    MANY_WEIGHTS = 24 << 20          # bytes of a program's weights, which come from memory each time it runs,
+    LARGE_WEIGHT = 4 << 20           # and of a weight used alone, which may come from there
     L1_OPERAND = 32 << 10            # bytes: a plain right operand is read where it lies
+    FAR = 16                         # k to fetch ahead of few rows
     GROUP_BYTES = 1 << 20            # of such a weight, which all rows use before the next: it stays in the L2 cache
 
 
@@ -56,6 +59,7 @@ cdef inline void tile(
     cdef vec sums[TILE_ROWS * 4 * TILE_VECTORS]
     cdef Py_ssize_t k = 0
     cdef int r, j, across = panels * TILE_VECTORS
+    cdef const vec* fetched
     for r in range(rows * across):
         sums[r] = constant(0.0, a)
     while k + 2 <= n_k:
@@ -63,7 +67,15 @@ cdef inline void tile(
             prefetch(ahead)
             if step > 64:
                 prefetch(<const char*> ahead + 64)
+            if step > 128:
+                prefetch(<const char*> ahead + 128)
+                prefetch(<const char*> ahead + 192)
             ahead = <const vec*> (<const char*> ahead + step)
+        elif step > 0:
+            fetched = at(b, (k + FAR) * b_row) if k + FAR < n_k else at(ahead, (k + FAR - n_k) * b_row)
+            for j in range(panels):
+                for r in range(<int> (2 * TILE_VECTORS * lanes(a) * number_bytes(a) // 64)):
+                    prefetch(<const char*> at(fetched, j * b_stride) + 64 * r)
         add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 0, sums)
         add_products(rows, across, a, a_stride, b, b_row, b_stride, k + 1, 0, sums)
         k += 2
@@ -148,7 +160,7 @@ cdef inline Py_ssize_t panels_at_once(Py_ssize_t rows) noexcept nogil:
 cdef void multiply_chunk(
     const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
     Py_ssize_t n_k, Py_ssize_t tail, Py_ssize_t columns, vec* c, Py_ssize_t c_stride,
-    bint accumulate, const vec* after, vec* edge,
+    bint accumulate, const vec* after, bint from_memory, vec* edge,
 ) noexcept nogil:
     """c (rows, columns) = or += a (rows, n_k) @ b, n_k <= CHUNK; `after` is where b goes on.
 
@@ -157,11 +169,13 @@ cdef void multiply_chunk(
     cdef Py_ssize_t nr = panel_width(a), column = 0, first, last, i
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef Py_ssize_t at_once = panels_at_once(rows), stride
-    cdef Py_ssize_t step = 128 if n_tiles <= 3 else 64
+    cdef Py_ssize_t step = 256 if n_tiles == 1 else 128 if n_tiles <= 3 else 64
     cdef const vec* ahead
     while at_once > 1:
         while column + at_once * nr <= columns:
-            tile_of(rows, at_once, a, a_stride, b, b_row, b_stride, n_k, tail, at(c, column), c_stride, accumulate, b, 0)
+            ahead = at(b, at_once * b_stride) if column + at_once * nr < columns else after
+            tile_of(rows, at_once, a, a_stride, b, b_row, b_stride, n_k, tail, at(c, column), c_stride, accumulate,
+                    ahead, from_memory)
             b = at(b, at_once * b_stride)
             column += at_once * nr
         at_once //= 2
@@ -172,7 +186,8 @@ cdef void multiply_chunk(
                 first, last = rows * i // n_tiles, rows * (i + 1) // n_tiles
             if column + nr <= columns:
                 ahead, stride = b, 0
-                if b_row == nr and i * n_k * step // 2 < n_k * nr * number_bytes(a):  # this tile's share of the next panel
+                # this tile's share of the next panel
+                if b_row == nr and i * n_k * step // 2 < n_k * nr * number_bytes(a):
                     ahead = at(b, b_stride) if column + nr < columns else after
                     ahead, stride = <const vec*> (<const char*> ahead + i * n_k * step // 2), step
                 tile_of(last - first, 1, at(a, first * a_stride), a_stride, b, b_row, 0, n_k, tail,
@@ -245,11 +260,13 @@ cdef inline size_t product_scratch_bytes(const vec* like) noexcept nogil:
 
 cdef void product(
     const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
-    Py_ssize_t n_k, Py_ssize_t columns, vec* c, Py_ssize_t c_stride, const vec* bias, int activation, vec* scratch,
+    Py_ssize_t n_k, Py_ssize_t columns, vec* c, Py_ssize_t c_stride, const vec* bias, int activation, bint from_memory,
+    vec* scratch,
 ) noexcept nogil:
     """c (rows, columns) = activation(a (rows, n_k) @ b + bias); at most MOST_ROWS rows.
 
-    b: panels, b_row = NR and b_stride = n_k * NR; or a plain matrix of whole panels, b_stride = NR.
+    b: panels, b_row = NR and b_stride = n_k * NR; or a plain matrix of whole panels, b_stride = NR. from_memory: b is
+    in no cache, and a few rows have time to fetch it themselves.
     """
     cdef Py_ssize_t k = 0, chunk
     cdef vec* copy = at(scratch, TILE_ROWS * panel_width(a))
@@ -259,7 +276,7 @@ cdef void product(
             copy_chunk(at(a, k), a_stride, rows, chunk, copy)
         multiply_chunk(copy if rows > 3 else at(a, k), CHUNK_STRIDE if rows > 3 else a_stride,
                        rows, at(b, k * b_row), b_row, b_stride, chunk, 0, columns, c, c_stride, k > 0,
-                       at(b, (k + chunk) * b_row if k + chunk < n_k else 0), scratch)
+                       at(b, (k + chunk) * b_row if k + chunk < n_k else 0), from_memory, scratch)
         k += chunk
         if k >= n_k:
             break
@@ -286,6 +303,12 @@ cdef void tiny_product(const LinearArguments* linear, vec* edge) noexcept nogil:
             store_some(<vec*> linear.out, r * linear.out_stride + i, linear.d_out - i, x)
 
 
+cdef inline bint from_memory(const LinearArguments* linear, const vec* like) noexcept nogil:
+    if linear.company > 0:
+        return linear.company > MANY_WEIGHTS
+    return linear.d_in * linear.d_out * number_bytes(like) >= LARGE_WEIGHT
+
+
 cdef void linear_task(const LinearArguments* linear, Py_ssize_t task, vec* scratch) noexcept nogil:
     """One block of rows times one group of panels."""
     cdef Py_ssize_t nr = panel_width(scratch), row, column
@@ -300,7 +323,8 @@ cdef void linear_task(const LinearArguments* linear, Py_ssize_t task, vec* scrat
             at(<const vec*> linear.weight, column * linear.d_in), nr, linear.d_in * nr, linear.d_in,
             min(linear.panels_per_group * nr, linear.d_out - column),
             at(<vec*> linear.out, row * linear.out_stride + column), linear.out_stride,
-            NULL if bias == NULL else at(bias, column), linear.activation, scratch)
+            NULL if bias == NULL else at(bias, column), linear.activation,
+            from_memory(linear, scratch), scratch)
 
 
 cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
@@ -374,7 +398,7 @@ cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scrat
         b, b_row, b_stride = panels, nr, matmul.k * nr
     while row < matmul.m:
         product(at(a, row * matmul.k), matmul.k, min(block, matmul.m - row), b, b_row, b_stride, matmul.k, matmul.n,
-                at(out, row * matmul.n), matmul.n, NULL, IDENTITY, scratch)
+                at(out, row * matmul.n), matmul.n, NULL, IDENTITY, False, scratch)
         row += block
 
 

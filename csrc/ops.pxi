@@ -17,6 +17,7 @@ cdef struct LinearArguments:         # out (rows, d_out) = activation(x @ weight
     Py_ssize_t rows, d_in, d_out
     int activation
     Py_ssize_t n_row_blocks, rows_per_block, panels_per_group
+    Py_ssize_t company               # bytes of all weights of the program, which share the caches; 0 for a kernel
 
 cdef struct MatmulArguments:         # out (batch, m, n) = a (batch, m, k) @ b (batch, k, n)
     const void* a

@@ -33,7 +33,7 @@ class BeamSearch:
     def run(self):
         """Make the steps; of each prompt its num_return_sequences best `Hypothesis`, the best first, fewer where the
         rules leave fewer, and an empty one with the score NaN where the logits were NaN. `bad` is the first such."""
-        options, most = self._options, self._options.num_return_sequences
+        most = self._options.num_return_sequences
         found = [[Hypothesis(ids, float(score)) for score, ids in best_first[:most]] for best_first in self._search()]
         self.bad = next((place for place, hypotheses in enumerate(found) if not hypotheses), None)
         return [hypotheses or [Hypothesis([], float("nan"))] * most for hypotheses in found]
@@ -51,7 +51,8 @@ class BeamSearch:
         parents, ids, latest = None, self._prompts[:, None], np.ascontiguousarray(self._prompts[:, -1])
         for length in range(prompt_length + 1, limits.max_length + 1):  # of ids (n, 1 or beams, T) with this token
             m = len(running)
-            values, tokens = best(steps, latest, parents, self._kept, rules, ids.reshape(-1, length - 1), log_probs=True)
+            values, tokens = best(steps, latest, parents, self._kept, rules, ids.reshape(-1, length - 1),
+                                  log_probs=True)
             # Each sentence's `kept` best among all tokens of its beams; (m, 1 or beams, k) -> (m, kept)
             totals = scores[:, :, None] + values.astype(np.float32, copy=False).reshape(m, -1, values.shape[1])
             totals = totals.reshape(m, -1)

@@ -16,7 +16,7 @@ from rtfast.safetensors_file import CheckpointError
 from rtfast.tokenizer import WordTokenizer
 from rtfast.weights import check_shapes, prepare_weights
 
-__all__ = ["CheckpointError", "load", "load_generation", "save", "save_generation"]
+__all__ = ["CheckpointError", "load", "save", "save_generation"]
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -53,9 +53,10 @@ def save(folder, config, weights, tokenizer=None):
 
 
 def load(folder):
-    """(config, weights, tokenizer or None) of a folder that `save` wrote, or that somebody laid out like one.
+    """(config, weights, tokenizer or None, generation or None) of a folder that `save` wrote, or that somebody laid out like one.
 
-    weights: as `prepare_weights` returns them, with the very bits that were saved. Files may be links, as in
+    weights: as `prepare_weights` returns them, with the very bits that were saved. generation: the fields that
+    generation_config.json holds. Files may be links, as in
     the Hugging Face cache. Raises FileNotFoundError naming what is missing, another OSError for what cannot
     be opened, CheckpointError for everything that is wrong with the content.
     """
@@ -64,26 +65,25 @@ def load(folder):
     fields = _read_fields(os.path.join(folder, CONFIG_FILE))
     family = family_of(fields.get("model_type"))
     if family is not None:
-        return *huggingface_folder.read(folder, fields, family, _naming), None
+        return *huggingface_folder.read(folder, fields, family, _naming), None, _generation(folder, fields)
+    generation = _generation(folder, fields)
     config, tokenizer = _own_config(os.path.join(folder, CONFIG_FILE), fields)
     path = os.path.join(folder, WEIGHTS_FILE)
     with _naming(path):
         weights = safetensors_file.read(path, check=lambda shapes: check_shapes(config, shapes))
         for array in weights.values():
             array.flags.writeable = False  # ours alone: prepare_weights need not copy it
-        return config, prepare_weights(config, weights), tokenizer
+        return config, prepare_weights(config, weights), tokenizer, generation
 
 
-def load_generation(folder):
-    """The fields of a folder's generation_config.json, None where it has none.
+def _generation(folder, fields):
+    """The fields of a folder's generation_config.json, None where it has none; `fields` are config.json's.
 
-    Older Hugging Face folders have them in config.json. Raises CheckpointError for what is no JSON object.
+    Older Hugging Face folders have them there.
     """
-    folder = os.fsdecode(folder)
     path = os.path.join(folder, GENERATION_FILE)
     if os.path.exists(path):
         return _read_fields(path)
-    fields = _read_fields(os.path.join(folder, CONFIG_FILE))
     return fields if family_of(fields.get("model_type")) is not None else None
 
 

@@ -6,8 +6,8 @@ reads, and the config; it returns the buffer it wrote. `x` is (rows, d_model).
 
 import math
 
-from .norms import NORMS
 from .kernels import MOST_TOP
+from .norms import NORMS
 from .program import OUTPUT, TARGET, View
 
 

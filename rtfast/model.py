@@ -408,15 +408,9 @@ def load(folder=None):
     Raises FileNotFoundError for a missing file, `checkpoint.CheckpointError` (a ValueError) for a bad one.
     """
     folder = SHIPPED if folder is None else folder
-    config, weights, tokenizer = checkpoint.load(folder)
-    return Transformer(config, weights, tokenizer, generation_of(folder))
-
-
-def generation_of(folder):
-    """The fields of a folder's generation_config.json; those that rtfast would not obey are warned of."""
-    fields = checkpoint.load_generation(folder)
-    ignored = GenerationOptions.unsupported(fields or {})
+    config, weights, tokenizer, generation = checkpoint.load(folder)
+    ignored = GenerationOptions.unsupported(generation or {})
     if ignored:
         warnings.warn(f"{folder}: these options of its generation_config.json do nothing here: {', '.join(ignored)}",
-                      RuntimeWarning, stacklevel=3)
-    return fields
+                      RuntimeWarning, stacklevel=2)
+    return Transformer(config, weights, tokenizer, generation)

@@ -30,7 +30,7 @@ class Sampling(GreedySearch):
         """A step: scores (R, n) and ids (R, n) of the tokens to draw from."""
         options, rules = self._options, self._rules
         excluded, k = rules.excluded(so_far.shape[1]), min(options.top_k, rules.vocab_size)
-        if excluded is not None and 0 < k and k + len(excluded) < min(MOST_TOP, rules.vocab_size):
+        if excluded is not None and k > 0 and k + len(excluded) < min(MOST_TOP, rules.vocab_size):
             values, tokens = self._steps.top(latest, parents, k + len(excluded) + 1, False)
             values, tokens = without(excluded, values, tokens, k + 1)
             values[:, k:][values[:, k:] < values[:, k - 1:k]] = LOWEST  # one that equals the k-th stays
