@@ -53,7 +53,7 @@ def save(folder, config, weights, tokenizer=None):
 
 
 def load(folder):
-    """(config, weights, tokenizer or None, generation or None) of a folder that `save` wrote, or that somebody laid out like one.
+    """(config, weights, tokenizer or None, generation or None) of a folder that `save` wrote, or one like it.
 
     weights: as `prepare_weights` returns them, with the very bits that were saved. generation: the fields that
     generation_config.json holds. Files may be links, as in

@@ -169,13 +169,13 @@ class GenerationOptions:
         """
         room = math.inf if positions is None else positions + 1
         if prompt_length >= room:
-            raise ValueError(f"{prompt_length} given tokens of a target leave none of the decoder's {positions} positions")
+            raise ValueError(f"{prompt_length} given tokens leave none of the decoder's {positions} positions")
         if self.max_new_tokens is not None:
             most = prompt_length + self.max_new_tokens
             if most > room:
                 raise ValueError(
-                    f"max_new_tokens must be from 1 to {room - prompt_length}, as the decoder has {positions} positions "
-                    f"and {prompt_length - 1} of them hold given tokens; got {self.max_new_tokens}")
+                    f"max_new_tokens must be from 1 to {room - prompt_length}, since of {positions} positions "
+                    f"{prompt_length - 1} hold given tokens; got {self.max_new_tokens}")
         elif self.max_length is not None:
             most = self.max_length
             if not prompt_length < most <= room:

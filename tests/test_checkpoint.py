@@ -51,7 +51,7 @@ def same(ours, theirs):
 def test_round_trip(tmp_path, config):
     weights = random_weights(config, 1)
     save(tmp_path / "a" / "b", config, weights)
-    loaded_config, loaded, tokenizer = load(str(tmp_path / "a" / "b"))
+    loaded_config, loaded, tokenizer, _ = load(str(tmp_path / "a" / "b"))
     assert loaded_config == config and tokenizer is None
     same(loaded, weights)
     assert list(loaded) == list(weight_shapes(config))
@@ -69,7 +69,7 @@ def test_special_values_keep_their_bits(tmp_path):
 
 
 def test_tokenizer_comes_back(folder):
-    config, _, tokenizer = load(folder)
+    config, _, tokenizer, _ = load(folder)
     assert config == ARTICLE
     assert tokenizer.to_dict() == TOKENIZER
     words = ["<s>", "é", "😀", '"\\', "</s>", "SOS", "EOS"]
