@@ -9,7 +9,7 @@ cache.pxi      keys and values                 attention.pxi   3.2
 layer_norm.pxi add & norm (3.1)
 embedding.pxi  the way in (3.4, 3.5)        top.pxi         the likeliest words, the way out (3.4)
 arrays.pxi     the kernels on NumPy arrays  executor.pxi    programs of ops
-roofline.pxi   what the core can do at best
+screen.pxi     the same without all logits   roofline.pxi    what the core can do at best
 """
 
 from cpython.buffer cimport (
@@ -37,6 +37,7 @@ include "top.pxi"
 include "cache.pxi"
 include "attention.pxi"
 include "arrays.pxi"
+include "screen.pxi"
 include "direct.pxi"
 include "executor.pxi"
 include "roofline.pxi"

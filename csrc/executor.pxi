@@ -26,6 +26,7 @@ cdef class BoundProgram:
     cdef int* is_attention
     cdef int64_t* claimed            # tasks handed out per op, and then tasks done
     cdef Py_ssize_t n_ops
+    cdef bint is_bound
     cdef Py_ssize_t weight_bytes     # that a run reads
     cdef Sizes sizes                 # of the last run, which the ops are set to
     cdef int64_t estimate            # nanoseconds of such a run on one thread
@@ -86,6 +87,7 @@ cdef class Executor:
     cdef char* scratch
     cdef size_t scratch_bytes, scratch_members
     cdef Sizes sizes
+    cdef bint trace
 
     def __init__(self, programs, weights, index, capacity, trace):
         """weights: packing.PackedWeights; index: the arrays of a workspace; capacity: its Capacity;
@@ -107,8 +109,7 @@ cdef class Executor:
             else:      # all in the same place: a result is read before the next run
                 end = max(end, self.place_buffers(bound, 0, True))
         self.arena = <char*> allocate(end)
-        for bound in self.programs:
-            self.bind(bound, trace)
+        self.trace = trace
 
     def __dealloc__(self):
         release_memory(self.arena)
@@ -116,7 +117,8 @@ cdef class Executor:
 
     # Binding ------------------------------------------------------------------------------
 
-    cdef int bind(self, BoundProgram bound, bint trace) except -1:
+    cdef int bind(self, BoundProgram bound) except -1:
+        """Fill in the addresses, when the program runs for the first time."""
         cdef Py_ssize_t i
         bound.weight_bytes = sum(self.weights.linear(op).nbytes for op in bound.program.ops if op.kind == "linear")
         for i, op in enumerate(bound.program.ops):
@@ -124,11 +126,12 @@ cdef class Executor:
             bound.is_attention[i] = op.kind == "attention"
             of = op.inputs[0].buffer if op.output is None else op.output
             bound.dimension[i] = DIMENSIONS[of.dimension]
-            if trace:
+            if self.trace:
                 for item in bound.program.traced:
                     if item.op is op and item.extra:
                         bound.extras[op.name, item.extra] = self.extra_array(op, item.form)
             BINDERS[op.kind](self, bound, i, op)
+        bound.is_bound = True
         return 0
 
     cdef size_t place_buffers(self, BoundProgram bound, size_t start, bint reuse) except? 0:
@@ -255,6 +258,25 @@ cdef class Executor:
         bound.size[i] = <SizeFunction> (<void*> size_gather[vf] if self.is_float else <void*> size_gather[vd])
         return 0
 
+    cdef int bind_screen(self, BoundProgram bound, Py_ssize_t i, op) except -1:
+        cdef ScreenedWeight screened = self.weights.screened(op)
+        bound.ops[i].arguments.screen = ScreenArguments(
+            self.buffer(bound, op.inputs[0]), screened.panels, screened.fours, screened.offsets, screened.scales,
+            screened.bias, screened.norms, screened.errors, self.buffer(bound, op.output), 0, screened.packed.d_in,
+            screened.columns, 0)
+        bound.size[i] = <SizeFunction> (<void*> size_screen)
+        return 0
+
+    cdef int bind_pick(self, BoundProgram bound, Py_ssize_t i, op) except -1:
+        cdef PackedWeight packed = self.weights.linear(op)
+        x, upper = op.inputs
+        bound.ops[i].arguments.pick = PickArguments(
+            self.buffer(bound, x), self.buffer(bound, upper), up_to(packed.d_out, BYTE_COLUMNS), packed.panels,
+            address_or_null(self.weights.bias(op)), self.indices("top_options"), self.buffer(bound, op.output),
+            self.indices("top_ids"), 0, packed.d_in, packed.d_out, op.output.width)
+        bound.size[i] = <SizeFunction> (<void*> size_pick)
+        return 0
+
     cdef int bind_top(self, BoundProgram bound, Py_ssize_t i, op) except -1:
         bound.ops[i].arguments.top = TopArguments(
             self.buffer(bound, op.inputs[0]), self.indices("top_options"), self.buffer(bound, op.output),
@@ -269,6 +291,8 @@ cdef class Executor:
         """Run program `which` over the rows that the index arrays describe."""
         cdef BoundProgram bound = self.programs[which]
         cdef Run run
+        if not bound.is_bound:
+            self.bind(bound)
         self.sizes = Sizes(sequences, [source_rows, target_rows, output_rows], longest,
                            [longest, target_keys, memory_keys])
         if bound.threads != num_threads or memcmp(&self.sizes, &bound.sizes, sizeof(Sizes)) != 0:
@@ -358,5 +382,7 @@ BINDERS = {
     "add": lambda Executor e, BoundProgram b, i, op: e.bind_rows(b, i, op),
     "softmax": lambda Executor e, BoundProgram b, i, op: e.bind_rows(b, i, op),
     "gather": lambda Executor e, BoundProgram b, i, op: e.bind_gather(b, i, op),
+    "screen": lambda Executor e, BoundProgram b, i, op: e.bind_screen(b, i, op),
+    "pick": lambda Executor e, BoundProgram b, i, op: e.bind_pick(b, i, op),
     "top": lambda Executor e, BoundProgram b, i, op: e.bind_top(b, i, op),
 }

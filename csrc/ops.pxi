@@ -79,6 +79,29 @@ cdef struct TopArguments:            # the k largest numbers of each row and whe
     int64_t* ids                     # likewise
     Py_ssize_t rows, width, stride
 
+cdef struct ScreenArguments:         # upper (rows, columns) >= x @ weight + bias, see screen.pxi
+    const void* x                    # (rows, d_in)
+    const signed char* panels        # the rest: of a ScreenedWeight
+    Py_ssize_t fours
+    const int32_t* offsets
+    const float* scales
+    const float* bias
+    const float* norms
+    const float* errors
+    void* upper                      # (rows, columns)
+    Py_ssize_t rows, d_in, columns, panels_per_task
+
+cdef struct PickArguments:           # the k largest of x @ weight + bias in each row, given upper bounds of all
+    const void* x                    # (rows, d_in)
+    const void* upper                # (rows, upper_stride)
+    Py_ssize_t upper_stride
+    const void* weight               # panels, see matmul.pxi
+    const void* bias                 # (d_out,) or NULL
+    const int64_t* options           # k, as of TopArguments
+    void* values                     # (rows, stride)
+    int64_t* ids
+    Py_ssize_t rows, d_in, d_out, stride
+
 # The keys and values of some sequences, packed for the products (cache.pxi).
 cdef struct Cache:
     void* keys                       # per slot, per head: panels of NR keys, (capacity / NR, d_key, NR)
@@ -132,6 +155,8 @@ cdef union Arguments:
     GatherArguments gather
     ArgmaxArguments argmax
     TopArguments top
+    ScreenArguments screen
+    PickArguments pick
     StoreArguments store
     AttentionArguments attention
 

@@ -4,12 +4,14 @@
 class DecoderSteps:
     """`search.Steps` on a workspace in which the source sentences are encoded.
 
-    plain, choosing: the workspace's decoder programs, without and with the choice of the likeliest words.
+    plain, choosing: the workspace's decoder programs, without and with the choice of the likeliest words; screened:
+    one that finds these without all logits, or None.
     beams: 2 or more where targets branch, so many of each sentence from the second step on.
     """
 
-    def __init__(self, workspace, plain, choosing, beams=1):
+    def __init__(self, workspace, plain, choosing, screened=None, beams=1):
         self._workspace, self._plain, self._choosing, self._beams = workspace, plain, choosing, beams
+        self._screened = choosing if screened is None else screened
 
     def begin(self, sources, prompts):
         self._workspace.begin_steps(sources, prompts[:, :-1], self._plain, self._beams)
@@ -20,10 +22,16 @@ class DecoderSteps:
         return self._workspace.result(self._plain, "logits")
 
     def top(self, ids, parents, k, log_probs):
+        return self._chosen(self._choosing, ids, parents, k, log_probs)
+
+    def largest(self, ids, parents, k):
+        return self._chosen(self._screened, ids, parents, k, False)
+
+    def _chosen(self, program, ids, parents, k, log_probs):
         self._go_on(parents)
         self._workspace.index["top_options"][:] = k, log_probs
-        self._workspace.step(self._choosing, ids)
-        return self._workspace.top(self._choosing, len(ids), k)
+        self._workspace.step(program, ids)
+        return self._workspace.top(program, len(ids), k)
 
     def logits(self):
         return self._workspace.result(self._choosing, "logits")

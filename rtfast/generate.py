@@ -49,15 +49,15 @@ def parts(sentences, prompts, options, max_batch_tokens=None):
     yield part
 
 
-def search(workspace, plain, choosing, options, limits, prompts, words, places, *, scores=False, stop=None):
+def search(workspace, decoders, options, limits, prompts, words, places, *, scores=False, stop=None):
     """Hypotheses, a list for each of the sentences that the workspace has encoded, and the first bad one or None.
 
-    plain, choosing: the workspace's decoder programs. limits: `Limits`. prompts: (n, P). words: of the vocabulary.
+    decoders: the workspace's programs, as `DecoderSteps` takes them. limits: `Limits`. prompts: (n, P). words: of the vocabulary.
     places: of the sentences among all that were asked for, which a seeded draw depends on. scores: also without
     beams. stop(place, ids): see `GreedySearch`.
     """
     n, rules = len(prompts), rules_of(options, limits, words)
-    steps = DecoderSteps(workspace, plain, choosing, options.num_beams)
+    steps = DecoderSteps(workspace, *decoders, options.num_beams)
     if options.mode == "beam":
         beam_search = BeamSearch(steps, options, rules, limits, range(n), prompts)
         return beam_search.run(), beam_search.bad

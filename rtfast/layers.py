@@ -10,6 +10,9 @@ from .kernels import MOST_TOP
 from .norms import NORMS
 from .program import OUTPUT, TARGET, View
 
+#: Words whose bounds are computed side by side (BYTE_COLUMNS in csrc/bytes.h).
+SCREEN_WIDTH = 32
+
 
 def embedding(program, name, dimension, config):
     """Word vectors plus positions (sections 3.4 and 3.5), normalised where the config says so: (rows, d_model)."""
@@ -205,16 +208,26 @@ def decoder_layer(program, name, x, self_cache, cross_cache, config):
     return sublayer(program, feeding, x, config, lambda x: feed_forward(program, feeding, x, config))
 
 
-def next_word(program, x, config, *, probabilities, choose):
-    """Logits of the rows asked for, and softmax or the likeliest words (section 3.4): (output rows, vocab_size)."""
+def _wanted(program, x, config):
+    """The rows asked for, scaled as the last linear layer wants them: (output rows, d_model)."""
     wanted = program.buffer(f"{x.name}.wanted", OUTPUT, x.width)
     op = program.append("gather", wanted.name, (x,), wanted, options={"scale": config.output_scale})
     if config.output_scale != 1.0:
         program.trace_output(op, f"x * {config.output_scale:g}", (x.name,))
-    logits = linear(program, "logits", wanted, config.target_words,
-                    source=x.name if config.output_scale == 1.0 else wanted.name,
-                    weight=config.target_embedding if config.tie_embeddings else "output.weight",
-                    bias="output.bias" if config.output_bias else None, transposed=config.tie_embeddings)
+    return wanted
+
+
+def _output_layer(config):
+    """Weight, bias or None, and whether the weight lies transposed, of the last linear layer."""
+    return (config.target_embedding if config.tie_embeddings else "output.weight",
+            "output.bias" if config.output_bias else None, config.tie_embeddings)
+
+
+def next_word(program, x, config, *, probabilities, choose):
+    """Logits of the rows asked for, and softmax or the likeliest words (section 3.4): (output rows, vocab_size)."""
+    wanted, (weight, bias, transposed) = _wanted(program, x, config), _output_layer(config)
+    logits = linear(program, "logits", wanted, config.target_words, weight=weight, bias=bias, transposed=transposed,
+                    source=x.name if config.output_scale == 1.0 else wanted.name)
     program.results["logits"] = logits
     if probabilities:
         out = program.buffer("probabilities", OUTPUT, config.target_words)
@@ -227,3 +240,12 @@ def next_word(program, x, config, *, probabilities, choose):
         program.results["top"] = out
 
 
+def likeliest_words(program, x, config):
+    """The likeliest words of the rows asked for and their logits, without the others': see csrc/screen.pxi."""
+    wanted, (weight, bias, _) = _wanted(program, x, config), _output_layer(config)
+    details = {"weights": (weight,), "bias": (bias,) if bias else ()}
+    bounds = program.buffer("logits.bounds", OUTPUT, -(-config.target_words // SCREEN_WIDTH) * SCREEN_WIDTH)
+    program.append("screen", bounds.name, (wanted,), bounds, **details)
+    out = program.buffer("top", OUTPUT, MOST_TOP)
+    program.append("pick", out.name, (wanted, bounds), out, **details)
+    program.results["top"] = out

@@ -23,8 +23,11 @@ from .transformer import decoder_program, encoder_program
 from .weights import prepare_weights, random_weights
 from .workspace import Capacity, Workspace
 
-ENCODER, ENCODER_WITH_MEMORY, DECODER, DECODER_WITH_CHOICE = range(4)
+ENCODER, ENCODER_WITH_MEMORY, DECODER, DECODER_WITH_CHOICE, SCREENED_DECODER = range(5)
 TRACED_ENCODER, TRACED_DECODER = range(2)
+
+#: Words and steps from which on it is worth to keep the output layer as bytes too, and to look at these first.
+WORTH_SCREENING, STEPS_WORTH_SCREENING = 4096, 8
 
 #: Sentences that are encoded and decoded at a time, and idle workspaces that are kept.
 BATCH, IDLE_WORKSPACES = 64, 4
@@ -53,6 +56,8 @@ class Transformer:
         self._weights = prepare_weights(config, weights)
         self._programs = (encoder_program(config, memory=False), encoder_program(config, memory=True),
                           decoder_program(config), decoder_program(config, choose=True))
+        if self._backend.can_screen() and config.dtype == "float32" and config.target_words >= WORTH_SCREENING:
+            self._programs += (decoder_program(config, screen=True),)
         self._packed = PackedWeights(self._backend, config, self._weights, self._programs)
         self._idle = []
 
@@ -241,8 +246,8 @@ class Transformer:
             with self._borrow(sentences, steps=limits.max_length - 1, lanes=generate.lanes(options)) as workspace:
                 workspace.encode(ENCODER_WITH_MEMORY, sentences)
                 found, bad = generate.search(
-                    workspace, DECODER, DECODER_WITH_CHOICE, options, limits, begun, self.config.target_words, places,
-                    scores=scores, stop=stop and (lambda place, ids: stop(ids)))
+                    workspace, (DECODER, DECODER_WITH_CHOICE, self._screened(limits)), options, limits, begun,
+                    self.config.target_words, places, scores=scores, stop=stop and (lambda place, ids: stop(ids)))
             if bad is not None:
                 self._warn_of_nan([sentences[bad]], [[*begun[bad], *found[bad][0].ids[:-1]]])
             for place, sentence, prompt, row in zip(places, sentences, begun, found, strict=True):
@@ -256,7 +261,7 @@ class Transformer:
         rules = rules_of(options, limits, self.config.target_words)
         with self._borrow(sentences, steps=limits.max_length - 1) as workspace:
             workspace.encode(ENCODER_WITH_MEMORY, sentences)
-            steps = DecoderSteps(workspace, DECODER, DECODER_WITH_CHOICE)
+            steps = DecoderSteps(workspace, DECODER, DECODER_WITH_CHOICE, self._screened(limits))
             if options.do_sample:
                 draws = [generate.generator(options.seed, 0, 0)]
                 one_by_one = Sampling(steps, options, rules, limits, [0], np.stack(prompts), draws=draws)
@@ -265,6 +270,13 @@ class Transformer:
             yield from prompts[0][1:].tolist()
             for _, (token,) in one_by_one:
                 yield token
+
+    def _screened(self, limits):
+        """The decoder program that finds the likeliest words without all logits, None where that is not worth it."""
+        if len(self._programs) <= SCREENED_DECODER or limits.max_length - limits.prompt_length < STEPS_WORTH_SCREENING:
+            return None
+        screening = self._programs[SCREENED_DECODER].ops[-2]
+        return None if self._packed.screened(screening) is None else SCREENED_DECODER
 
     def _attention(self, source, prompt, ids):
         """Cross-attention (layers, n_heads, T, S) of generated ids, from the same forward pass done at once."""

@@ -17,7 +17,7 @@ class PackedWeights:
         self._weights = weights
         self._config = config
         self._sinusoids = sinusoids(config)
-        self._packed, self._biases, self._relative = {}, {}, {}
+        self._packed, self._biases, self._relative, self._screened = {}, {}, {}, {}
         for program in programs:
             for op in program.ops:
                 if op.kind == "linear":
@@ -58,6 +58,12 @@ class PackedWeights:
     def linear(self, op):
         """The PackedWeight of a linear op, its weights side by side."""
         return self._packed[op.weights]
+
+    def screened(self, op):
+        """The weight of a "screen" op as bytes too, made when it is first asked for; None where that cannot be."""
+        if op.weights not in self._screened:  # two threads may both make it: one of them stays
+            self._screened[op.weights] = self.backend.screen(self.linear(op), self.bias(op))
+        return self._screened[op.weights]
 
     def bias(self, op):
         """The bias of a linear op, (d_out,), or None."""

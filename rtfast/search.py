@@ -29,6 +29,9 @@ class Steps(Protocol):
         """A step, and of each target the k largest logits, descending, of equal ones the lower id first:
         (values (R, k), ids (R, k)). log_probs: of the log-softmax in their place. k: MOST_TOP at most."""
 
+    def largest(self, ids, parents, k):
+        """`top` without log_probs, and perhaps without the other logits."""
+
     def logits(self):
         """After `top`: all logits (R, V) of that step."""
 
@@ -57,7 +60,9 @@ def best(steps, latest, parents, k, rules, ids, *, log_probs, own_logits=False):
     excluded = rules.excluded(ids.shape[1])
     # Among the best k + m are the best k of those that are not one of m excluded ones.
     if excluded is not None and k + len(excluded) <= MOST_TOP and not (own_logits and log_probs and len(excluded)):
-        values, tokens = steps.top(latest, parents, min(k + len(excluded), rules.vocab_size), log_probs)
+        wanted = min(k + len(excluded), rules.vocab_size)
+        values, tokens = (steps.top(latest, parents, wanted, True) if log_probs
+                          else steps.largest(latest, parents, wanted))
         return without(excluded, values, tokens, k) if len(excluded) else (values, tokens)
     scores = np.array(steps.step(latest, parents), dtype=np.float32)
     if own_logits:

@@ -21,8 +21,9 @@ def encoder_program(config, *, memory):
     return program
 
 
-def decoder_program(config, *, probabilities=False, choose=False):
-    """Target ids to the logits of the rows asked for, their softmax and the likeliest of each."""
+def decoder_program(config, *, probabilities=False, choose=False, screen=False):
+    """Target ids to the logits of the rows asked for, their softmax and the likeliest of each; with `screen` to the
+    likeliest without all logits."""
     program = Program("decoder")
     x = layers.embedding(program, "decoder", TARGET, config)
     for i in range(config.n_decoder_layers):
@@ -33,7 +34,10 @@ def decoder_program(config, *, probabilities=False, choose=False):
     if config.final_norm:
         x = layers.norm(program, "decoder", x, config)
     program.results["states"] = x
-    layers.next_word(program, x, config, probabilities=probabilities, choose=choose)
+    if screen:
+        layers.likeliest_words(program, x, config)
+    else:
+        layers.next_word(program, x, config, probabilities=probabilities, choose=choose)
     return program
 
 

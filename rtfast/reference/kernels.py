@@ -21,7 +21,7 @@ from rtfast.reference.erfc import erf, erfc
 
 __all__ = [
     "PackedWeight", "pack", "matmul", "linear", "activate", "softmax", "layer_norm", "add_layer_norm",
-    "attention", "embedding", "argmax", "top_k", "set_num_threads", "get_num_threads",
+    "attention", "embedding", "argmax", "top_k", "can_screen", "screen", "set_num_threads", "get_num_threads",
 ]
 
 _num_threads = 1
@@ -258,6 +258,16 @@ def embedding(ids, table, scale, positions, positional, out):
 def argmax(x, out):
     """out (rows,) int64 = index of the first maximum of each row of x (rows, n), n >= 1; NaN is one."""
     out[...] = x.argmax(axis=-1)
+
+
+def can_screen():
+    """Whether `screen` can make anything: a faster way to the likeliest words (csrc/screen.pxi)."""
+    return False
+
+
+def screen(packed, bias):
+    """What programs with the ops "screen" and "pick" need of a packed weight, or None: here always."""
+    return None
 
 
 @_without_warnings

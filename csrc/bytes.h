@@ -1,0 +1,75 @@
+/* Products of bytes: how screen.pxi looks at many columns of a weight at a time.
+ *
+ * The one function here needs VNNI, which not every CPU with AVX-512 has: CAN_MULTIPLY_BYTES says at run time. */
+#ifndef RTFAST_BYTES_H
+#define RTFAST_BYTES_H
+
+#include <stdint.h>
+
+/* Columns of a panel of bytes, (d_in / 4, BYTE_COLUMNS, 4): two vectors, and the rows that are multiplied at once. */
+enum { BYTE_COLUMNS = 32, BYTE_ROWS = 8 };
+
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+#include <immintrin.h>
+
+#define WITH_VNNI __attribute__((target("avx512vnni")))
+
+static inline int can_multiply_bytes(void) { return __builtin_cpu_supports("avx512vnni"); }
+
+/* upper (rows, BYTE_COLUMNS) = (x w - offsets) * x_scale * scales + bias + a norms + b errors.
+ * x: (rows, 4 fours) unsigned bytes, stride apart; w: a panel of signed ones. */
+WITH_VNNI static inline __attribute__((always_inline)) void upper_tile(
+    const int rows, const uint8_t *x, ptrdiff_t stride, const float *x_scale, const float *a, const float *b,
+    const int8_t *w, ptrdiff_t fours, const int32_t *offsets, const float *scales, const float *bias,
+    const float *norms, const float *errors, float *upper, ptrdiff_t upper_stride) {
+    __m512i sums[2 * BYTE_ROWS];
+    for (int i = 0; i < 2 * rows; i++) sums[i] = _mm512_setzero_si512();
+    for (ptrdiff_t k = 0; k < fours; k++) {
+        const __m512i left = _mm512_loadu_si512(w + 128 * k), right = _mm512_loadu_si512(w + 128 * k + 64);
+        _mm_prefetch((const char *)w + 128 * k + 4096, _MM_HINT_T1);
+        _mm_prefetch((const char *)w + 128 * k + 4160, _MM_HINT_T1);
+        for (int r = 0; r < rows; r++) {
+            const __m512i four = _mm512_set1_epi32(*(const int32_t *)(x + r * stride + 4 * k));
+            sums[2 * r] = _mm512_dpbusd_epi32(sums[2 * r], four, left);
+            sums[2 * r + 1] = _mm512_dpbusd_epi32(sums[2 * r + 1], four, right);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < 2; j++) {
+            const int at = 16 * j;
+            const __m512i sum = _mm512_sub_epi32(sums[2 * r + j], _mm512_loadu_si512(offsets + at));
+            const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x_scale[r]), _mm512_loadu_ps(scales + at));
+            __m512 out = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, _mm512_loadu_ps(bias + at));
+            out = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), _mm512_loadu_ps(norms + at), out);
+            out = _mm512_fmadd_ps(_mm512_set1_ps(b[r]), _mm512_loadu_ps(errors + at), out);
+            _mm512_storeu_ps(upper + r * upper_stride + at, out);
+        }
+}
+
+#define UPPER_TILE(ROWS)                                                                                          \
+    case ROWS:                                                                                                    \
+        upper_tile(ROWS, x, stride, x_scale, a, b, w, fours, offsets, scales, bias, norms, errors, upper,         \
+                   upper_stride);                                                                                 \
+        break;
+
+WITH_VNNI static void upper_bounds(
+    int rows, const uint8_t *x, ptrdiff_t stride, const float *x_scale, const float *a, const float *b,
+    const int8_t *w, ptrdiff_t fours, const int32_t *offsets, const float *scales, const float *bias,
+    const float *norms, const float *errors, float *upper, ptrdiff_t upper_stride) {
+    switch (rows) {
+        UPPER_TILE(1) UPPER_TILE(2) UPPER_TILE(3) UPPER_TILE(4)
+        UPPER_TILE(5) UPPER_TILE(6) UPPER_TILE(7) UPPER_TILE(8)
+    }
+}
+
+#else
+
+static inline int can_multiply_bytes(void) { return 0; }
+
+static void upper_bounds(
+    int rows, const uint8_t *x, ptrdiff_t stride, const float *x_scale, const float *a, const float *b,
+    const int8_t *w, ptrdiff_t fours, const int32_t *offsets, const float *scales, const float *bias,
+    const float *norms, const float *errors, float *upper, ptrdiff_t upper_stride) {}
+
+#endif
+#endif

@@ -1,0 +1,301 @@
+"""The likeliest next words without all logits: bytes show which words can be it, and only those are computed.
+
+A float32 weight is kept a second time as bytes, a column w as scale * bytes + error. A row x is taken apart likewise
+when it comes. The product of the bytes is four times as fast as that of the numbers and reads a quarter of the
+memory, and it is off by at most
+
+    |x w - x' w'| <= |x - x'| |w| + |x'| |w - w'|
+
+(Cauchy-Schwarz; x', w' are what the bytes say, | | is the Euclidean norm). So `upper_bounds_task` gives for every
+word a number that its logit does not exceed, and `pick_task` computes logits exactly, by the same products as ever,
+from the highest bound down to where no word can be among the best any more: the ids and logits are those of the full
+product, bit for bit.
+"""
+
+cdef extern from "bytes.h" nogil:
+    enum:
+        BYTE_COLUMNS
+        BYTE_ROWS
+    bint can_multiply_bytes()
+    void upper_bounds(
+        int rows, const unsigned char* x, Py_ssize_t stride, const float* x_scale, const float* a, const float* b,
+        const signed char* w, Py_ssize_t fours, const int32_t* offsets, const float* scales, const float* bias,
+        const float* norms, const float* errors, float* upper, Py_ssize_t upper_stride)
+
+cdef enum:
+    ZERO_BYTE = 128                  # stands for 0 in a row: the products want it unsigned
+    LARGEST_BYTE = 127
+    MOST_SCREENED = 1 << 15          # d_in: no sum of products of bytes overflows 32 bits
+
+cdef double HUGE_NUMBER = 1e15       # with larger numbers a bound might overflow: all logits are computed
+
+
+def can_screen():
+    """Whether `screen` can make anything: this build and this CPU multiply bytes."""
+    return can_multiply_bytes()
+
+
+cdef class ScreenedWeight:
+    """The bytes of a packed float32 weight (d_in, d_out), and what bounds the error of each column."""
+
+    cdef readonly PackedWeight packed
+    cdef Py_ssize_t columns          # d_out up to whole panels of bytes
+    cdef Py_ssize_t fours            # of rows
+    cdef signed char* panels         # (columns / BYTE_COLUMNS, fours, BYTE_COLUMNS, 4)
+    cdef int32_t* offsets            # (columns,): ZERO_BYTE * the sum of a column's bytes
+    cdef float* scales               # (columns,)
+    cdef float* bias                 # (columns,): rounded up
+    cdef float* norms                # (columns,): |w|
+    cdef float* errors               # (columns,): |w - w'|
+
+    def __cinit__(self, PackedWeight packed, bias):
+        self.packed = packed
+        self.columns = up_to(packed.d_out, BYTE_COLUMNS)
+        self.fours = (packed.d_in + 3) // 4
+        self.panels = <signed char*> allocate_zeroed(4 * self.fours * self.columns)
+        self.offsets = <int32_t*> allocate_zeroed(self.columns * sizeof(int32_t))
+        self.scales = <float*> allocate_zeroed(self.columns * sizeof(float))
+        self.bias = <float*> allocate_zeroed(self.columns * sizeof(float))
+        self.norms = <float*> allocate_zeroed(self.columns * sizeof(float))
+        self.errors = <float*> allocate_zeroed(self.columns * sizeof(float))
+
+    def __dealloc__(self):
+        release_memory(self.panels)
+        release_memory(self.offsets)
+        release_memory(self.scales)
+        release_memory(self.bias)
+        release_memory(self.norms)
+        release_memory(self.errors)
+
+    cdef bint fill(self, const float* bias) noexcept nogil:
+        """Take the weight's columns apart; whether all numbers are finite and not huge."""
+        cdef Py_ssize_t d_in = self.packed.d_in, nr = panel_width(<vf*> NULL), j, k
+        cdef const float* column
+        cdef signed char* panel
+        cdef double largest, norm, error, scale, inverse, w
+        cdef int32_t sum_of_bytes, byte
+        for j in range(self.packed.d_out):
+            column = <const float*> self.packed.panels + j // nr * nr * d_in + j % nr
+            panel = self.panels + j // BYTE_COLUMNS * BYTE_COLUMNS * 4 * self.fours + j % BYTE_COLUMNS * 4
+            largest = 0.0
+            for k in range(d_in):
+                w = column[k * nr]
+                if not abs_(w) < HUGE_NUMBER:
+                    return False
+                largest = max(largest, abs_(w))
+            scale = <float> (largest / LARGEST_BYTE)
+            inverse = 1.0 / scale if scale > 1e-30 else 0.0
+            norm = error = 0.0
+            sum_of_bytes = 0
+            for k in range(d_in):
+                w = column[k * nr]
+                byte = nearest(w * inverse)
+                panel[k // 4 * 4 * BYTE_COLUMNS + k % 4] = <signed char> byte
+                sum_of_bytes += byte
+                norm += w * w
+                error += (w - byte * scale) * (w - byte * scale)
+            self.offsets[j] = ZERO_BYTE * sum_of_bytes
+            self.scales[j] = <float> scale
+            self.norms[j] = <float> (sqrt(norm) * 1.000001)
+            self.errors[j] = <float> (sqrt(error) * 1.000001)
+            if bias != NULL:
+                if not abs_(bias[j]) < HUGE_NUMBER:
+                    return False
+                self.bias[j] = <float> (bias[j] + abs_(bias[j]) * 1e-6)
+        return True
+
+
+cdef inline double abs_(double x) noexcept nogil:
+    return -x if x < 0 else x
+
+
+cdef inline int32_t nearest(double x) noexcept nogil:
+    """The nearest whole number from -LARGEST_BYTE to LARGEST_BYTE."""
+    x = x + 0.5 if x > 0 else x - 0.5
+    return <int32_t> max(-<double> LARGEST_BYTE, min(<double> LARGEST_BYTE, x))
+
+
+def screen(PackedWeight packed, bias):
+    """The ScreenedWeight of a packed weight and the bias (d_out,) or None that its product adds.
+
+    None where bytes cannot tell: another type than float32, a number that is not finite or huge, too many rows.
+    """
+    cdef ScreenedWeight made
+    cdef const float* numbers = <const float*> address_or_null(bias)
+    cdef bint good
+    if not packed.is_float or packed.d_in > MOST_SCREENED or packed.d_in == 0:
+        return None
+    made = ScreenedWeight(packed, bias)
+    with nogil:
+        good = made.fill(numbers)
+    return made if good else None
+
+
+cdef void take_apart(const float* x, Py_ssize_t d_in, unsigned char* bytes, float* scale, float* a, float* b) noexcept nogil:
+    """A row as scale * (bytes - ZERO_BYTE); a and b: what bounds multiply norms and errors with."""
+    cdef double largest = 0.0, inverse, norm = 0.0, error = 0.0, said = 0.0, w, step
+    cdef Py_ssize_t k
+    cdef int32_t byte
+    for k in range(d_in):
+        largest = max(largest, abs_(x[k]))
+    step = <float> (largest / LARGEST_BYTE)
+    inverse = 1.0 / step if 1e-30 < step < HUGE_NUMBER else 0.0
+    for k in range(d_in):
+        w = x[k]
+        byte = nearest(w * inverse)
+        bytes[k] = <unsigned char> (byte + ZERO_BYTE)
+        norm += w * w
+        error += (w - byte * step) * (w - byte * step)
+        said += (byte * step) * (byte * step)
+    scale[0] = <float> step
+    # The logits, and the bounds themselves, are rounded too: by less than this much of |x| |w|.
+    a[0] = <float> ((sqrt(error) + (d_in + 32) * 1.2e-7 * sqrt(norm)) * 1.000001)
+    b[0] = <float> (sqrt(said) * 1.000001)
+
+
+cdef void upper_bounds_task(const ScreenArguments* screen, Py_ssize_t task, void* scratch) noexcept nogil:
+    """Some panels of bytes times all rows."""
+    cdef Py_ssize_t stride = 4 * screen.fours, r, group, end, panel, column
+    cdef unsigned char* bytes = <unsigned char*> scratch
+    cdef float* scale = <float*> (bytes + up_to(screen.rows * stride, 64))
+    cdef float* a = scale + screen.rows
+    cdef float* b = a + screen.rows
+    for r in range(screen.rows):
+        memset(bytes + r * stride + stride - 4, ZERO_BYTE, 4)
+        take_apart(<const float*> screen.x + r * screen.d_in, screen.d_in, bytes + r * stride, scale + r, a + r, b + r)
+    end = min(screen.columns // BYTE_COLUMNS, (task + 1) * screen.panels_per_task)
+    for panel in range(task * screen.panels_per_task, end):
+        column = panel * BYTE_COLUMNS
+        r = 0
+        while r < screen.rows:
+            group = min(<Py_ssize_t> BYTE_ROWS, screen.rows - r)
+            upper_bounds(<int> group, bytes + r * stride, stride, scale + r, a + r, b + r,
+                         screen.panels + column * stride, screen.fours, screen.offsets + column, screen.scales + column,
+                         screen.bias + column, screen.norms + column, screen.errors + column,
+                         <float*> screen.upper + r * screen.columns + column, screen.columns)
+            r += group
+
+
+cdef void size_screen(Op* op, Py_ssize_t rows, int threads, const void* like) noexcept nogil:
+    cdef ScreenArguments* screen = &op.arguments.screen
+    cdef Py_ssize_t n_panels = screen.columns // BYTE_COLUMNS, tasks = 1 if threads == 1 else 4 * threads
+    screen.rows = rows
+    screen.panels_per_task = max(<Py_ssize_t> 1, (n_panels + tasks - 1) // tasks)
+    op.n_tasks = 0 if rows == 0 else (n_panels + screen.panels_per_task - 1) // screen.panels_per_task
+    op.nanoseconds = <int64_t> (<double> screen.d_in * screen.columns * max(rows / 200.0, 1.0 / 30))
+    op.scratch_bytes = <size_t> (up_to(rows * 4 * screen.fours, 64) + 3 * rows * 4)
+    op.task = <TaskFunction> (<void*> upper_bounds_task)
+
+
+cdef inline Py_ssize_t place_in(double value, int64_t id, double* best, const int64_t* ids, Py_ssize_t found) noexcept nogil:
+    """Where (value, id) belongs among `found` that descend, equal ones by id; -1 if it is there already."""
+    cdef Py_ssize_t place = found, i
+    for i in range(found):
+        if ids[i] == id:
+            return -1
+    while place > 0 and (value > best[place - 1] or (value == best[place - 1] and id < ids[place - 1])):
+        place -= 1
+    return place
+
+
+cdef void pick_task(const PickArguments* pick, Py_ssize_t task, vf* scratch) noexcept nogil:
+    """The k likeliest words of one row and their logits."""
+    cdef const vf* x = at(<const vf*> pick.x, task * pick.d_in)
+    cdef const vf* upper = at(<const vf*> pick.upper, task * pick.upper_stride)
+    cdef vf* values = at(<vf*> pick.values, task * pick.stride)
+    cdef int64_t* ids = pick.ids + task * pick.stride
+    cdef vf* logits = at(scratch, product_scratch_bytes(scratch) // 4)  # of a panel
+    cdef double best[MOST_TOP]
+    cdef int64_t promising[MOST_TOP]
+    cdef double bound[MOST_TOP]
+    cdef Py_ssize_t k = min(pick.options[0], pick.d_out), found = 0, n = 0, i, j, place, panel = -1, width = 4 * lanes(x)
+    cdef double candidate
+    cdef bint usable = True
+    for i in range(pick.d_in):
+        usable = usable and abs_(number(x, i)) < HUGE_NUMBER
+    if usable:  # start with the k of the highest bounds
+        i = 0
+        while i < pick.d_out:
+            if n == k and i + width <= pick.d_out and not any_larger_or_nan(at(upper, i), 4, bound[k - 1]):
+                i += width
+                continue
+            for j in range(i, min(i + width, pick.d_out)):
+                candidate = number(upper, j)
+                if n < k or candidate > bound[k - 1]:
+                    place = place_in(candidate, j, bound, promising, n)
+                    n = min(n + 1, k)
+                    insert(candidate, j, bound, promising, place, n)
+            i += width
+        for i in range(k):
+            panel_logits(pick, x, promising[i], &panel, logits, scratch)
+            candidate = number(logits, promising[i] % panel_width(x))
+            place = place_in(candidate, promising[i], best, ids, found)
+            found += 1
+            insert(candidate, promising[i], best, ids, place, found)
+    i = 0
+    while i < pick.d_out:  # and go on with all that may be as good as the last of them
+        if usable and i + width <= pick.d_out and not any_not_below(at(upper, i), best[k - 1]):
+            i += width
+            continue
+        for j in range(i, min(i + width, pick.d_out)):
+            if usable and number(upper, j) < best[k - 1]:
+                continue
+            panel_logits(pick, x, j, &panel, logits, scratch)
+            candidate = number(logits, j % panel_width(x))
+            if found < k or ranks_before(candidate, best[k - 1]) or (candidate == best[k - 1] and j < ids[k - 1]):
+                place = place_in(candidate, j, best, ids, found)
+                if candidate != candidate:  # a NaN comes before all but the NaNs before it
+                    place = 0
+                    while place < found and best[place] != best[place]:
+                        place += 1
+                if place >= 0:
+                    found = min(found + 1, k)
+                    insert(candidate, j, best, ids, place, found)
+        i += width
+    for i in range(k):
+        put(values, i, best[i])
+
+
+cdef inline bint any_not_below(const vf* x, double limit) noexcept nogil:
+    """Whether one of 4 vectors holds a number that is not below limit."""
+    cdef vf one = constant(1.0, x), zero = constant(0.0, x), limits = constant(limit, x), found = zero
+    cdef float seen[16]
+    cdef int i
+    for i in range(4):
+        found = found + if_less(load(x, i * lanes(x)), limits, zero, one)
+    store(<vf*> seen, 0, found)
+    for i in range(lanes(x)):
+        if seen[i] != 0.0:
+            return True
+    return False
+
+
+cdef inline void insert(double value, int64_t id, double* best, int64_t* ids, Py_ssize_t place, Py_ssize_t n) noexcept nogil:
+    """Put (value, id) in its place among n, which the last one leaves."""
+    cdef Py_ssize_t i = n - 1
+    while i > place:
+        best[i], ids[i] = best[i - 1], ids[i - 1]
+        i -= 1
+    best[place], ids[place] = value, id
+
+
+cdef void panel_logits(
+    const PickArguments* pick, const vf* x, Py_ssize_t column, Py_ssize_t* panel, vf* logits, vf* scratch,
+) noexcept nogil:
+    """The logits of the panel that holds a column, unless `panel` says that they are there."""
+    cdef Py_ssize_t nr = panel_width(x), first = column // nr * nr
+    if panel[0] == first:
+        return
+    panel[0] = first
+    product(x, pick.d_in, 1, at(<const vf*> pick.weight, first * pick.d_in), nr, pick.d_in * nr, pick.d_in,
+            min(nr, pick.d_out - first), logits, nr,
+            NULL if pick.bias == NULL else at(<const vf*> pick.bias, first), IDENTITY, False, scratch)
+
+
+cdef void size_pick(Op* op, Py_ssize_t rows, int threads, const void* like) noexcept nogil:
+    cdef PickArguments* pick = &op.arguments.pick
+    pick.rows = rows
+    op.n_tasks = rows
+    op.nanoseconds = rows * (pick.d_out // 4 + 20000)
+    op.scratch_bytes = product_scratch_bytes(<vf*> NULL) + MOST_PANEL * 4
+    op.task = <TaskFunction> (<void*> pick_task)
