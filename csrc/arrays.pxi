@@ -97,18 +97,52 @@ cdef class PackedWeight:
             size_pack(&op, <vd*> NULL)
         return run_ops(&op, 1, members_for(op.nanoseconds))
 
+    def put_columns(self, Py_ssize_t first, block):
+        """Columns `first` and following, given side by side as rows: block (n, d_in)."""
+        cdef void* source = address(block)
+        cdef Py_ssize_t n = block.shape[0]
+        if self.is_float:
+            pack_keys(<vf*> source, self.d_in, n, self.d_in, first, <vf*> self.panels)
+        else:
+            pack_keys(<vd*> source, self.d_in, n, self.d_in, first, <vd*> self.panels)
+
+    def put_rows(self, Py_ssize_t first, Py_ssize_t first_column, block):
+        """Rows `first` and following of the columns from first_column on: block (n, columns)."""
+        cdef Py_ssize_t nr = panel_width(<vf*> NULL) if self.is_float else panel_width(<vd*> NULL)
+        cdef Py_ssize_t size = self.dtype.itemsize, columns = block.shape[1], r, j, column, n
+        cdef const char* source = <const char*> address(block)
+        for r in range(first, first + block.shape[0]):
+            j = 0
+            while j < columns:
+                column = first_column + j
+                n = min(columns - j, nr - column % nr)
+                memcpy(<char*> self.panels + (column // nr * nr * self.d_in + r * nr + column % nr) * size,
+                       source + j * size, n * size)
+                j += n
+            source += columns * size
+
     def unpack(self):
         """The weight as an array (d_in, d_out)."""
         out = bytearray(self.d_in * self.d_out * self.dtype.itemsize)
         cdef char* to = <char*> address(out) if len(out) else NULL
         cdef Py_ssize_t k, n, size = self.dtype.itemsize
         cdef Py_ssize_t nr = panel_width(<vf*> NULL) if self.is_float else panel_width(<vd*> NULL)
-        for n in range(self.d_out):
+        for n in range(0, self.d_out, nr):
             for k in range(self.d_in):
-                memcpy(to + (k * self.d_out + n) * size,
-                       <char*> self.panels + (n // nr * nr * self.d_in + k * nr + n % nr) * size, size)
+                memcpy(to + (k * self.d_out + n) * size, <char*> self.panels + (n * self.d_in + k * nr) * size,
+                       min(nr, self.d_out - n) * size)
         import numpy
         return numpy.frombuffer(out, self.dtype).reshape(self.shape)
+
+
+def packed_empty(Py_ssize_t d_in, Py_ssize_t d_out, dtype):
+    """A PackedWeight (d_in, d_out) whose columns or rows are still to be put, all of them."""
+    cdef PackedWeight packed = PackedWeight(d_in, d_out, dtype)
+    cdef Py_ssize_t nr = panel_width(<vf*> NULL) if packed.is_float else panel_width(<vd*> NULL)
+    cdef Py_ssize_t size = dtype.itemsize
+    if d_out % nr != 0:  # the last panel is padded with zeros
+        memset(<char*> packed.panels + d_out // nr * nr * d_in * size, 0, nr * d_in * size)
+    return packed
 
 
 def pack(weight, transposed=False):
@@ -250,7 +284,7 @@ def embedding(ids, table, double scale, positions, positional, out):
         return
     op.arguments.embedding = EmbeddingArguments(
         <int64_t*> address(ids), address(table), scale, <int64_t*> address_or_null(positions),
-        address_or_null(positional), NULL, NULL, address(out), 0, table.shape[1], 0)
+        address_or_null(positional), NULL, NULL, address(out), 0, table.shape[1], 0, False)
     run_rows(&op, ids.shape[0], <SizeFunction> (<void*> size_embedding[vf] if holds_floats(table)
                                                 else <void*> size_embedding[vd]))
 

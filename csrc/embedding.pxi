@@ -1,5 +1,13 @@
 """Embedding and positions at the way in (sections 3.4 and 3.5), rows and argmax at the way out."""
 
+cdef inline void unpack_column(const vec* panels, Py_ssize_t n, Py_ssize_t column, vec* out) noexcept nogil:
+    """One column, n numbers, of a packed weight (n, ...): the row of a table that lies transposed."""
+    cdef Py_ssize_t nr = panel_width(out), i
+    panels = at(panels, column // nr * nr * n + column % nr)
+    for i in range(n):
+        put(out, i, number(panels, i * nr))
+
+
 cdef void embedding_task(const EmbeddingArguments* embedding, Py_ssize_t task, vec* scratch) noexcept nogil:
     """out = table[ids] * scale + positional[positions]."""
     cdef Py_ssize_t r, i, j, left, n = embedding.width, width = lanes(scratch)
@@ -9,6 +17,9 @@ cdef void embedding_task(const EmbeddingArguments* embedding, Py_ssize_t task, v
     cdef vec scale = constant(embedding.scale, scratch), zero = constant(0.0, scratch), x, p
     for r in range(first, min(embedding.rows, first + embedding.rows_per_task)):
         word = at(<const vec*> embedding.table, embedding.ids[r] * n)
+        if embedding.packed:
+            unpack_column(<const vec*> embedding.table, n, embedding.ids[r], scratch)
+            word = scratch
         if embedding.positional != NULL:
             place = at(<const vec*> embedding.positional, embedding.positions[r] * n)
         for j in range(vectors(n, scratch)):
@@ -29,6 +40,8 @@ cdef void size_embedding(Op* op, Py_ssize_t rows, int threads, const vec* like) 
     cdef EmbeddingArguments* embedding = &op.arguments.embedding
     embedding.rows = rows
     split_rows(op, rows, embedding.width, threads, &embedding.rows_per_task, 200)
+    if embedding.packed:
+        op.scratch_bytes = embedding.width * number_bytes(like)
     op.task = <TaskFunction> (<void*> embedding_task[vec])
 
 

@@ -179,12 +179,17 @@ cdef class Executor:
         return address(self.weights.array(name))
 
     cdef int bind_embedding(self, BoundProgram bound, Py_ssize_t i, op) except -1:
-        side = op.output.dimension
+        side, table = op.output.dimension, self.weights.table(op)
+        cdef bint packed = isinstance(table, PackedWeight)
         bound.ops[i].arguments.embedding = EmbeddingArguments(
-            self.indices(side + "_ids"), self.weight(op.weights[0]), op.options["scale"],
+            self.indices(side + "_ids"), NULL, op.options["scale"],
             self.indices(side + "_positions"), address_or_null(self.weights.positions(op)),
             self.extra(bound, op, "embedding"), self.extra(bound, op, "position"),
-            self.buffer(bound, op.output), 0, op.output.width, 0)
+            self.buffer(bound, op.output), 0, op.output.width, 0, packed)
+        if packed:
+            bound.ops[i].arguments.embedding.table = (<PackedWeight> table).panels
+        else:
+            bound.ops[i].arguments.embedding.table = address(table)
         bound.size[i] = <SizeFunction> (<void*> size_embedding[vf] if self.is_float else <void*> size_embedding[vd])
         return 0
 

@@ -51,7 +51,7 @@ cdef struct RowArguments:            # out = softmax(x), x + y, an activation of
 
 cdef struct EmbeddingArguments:      # out = table[ids] * scale + positional[positions]
     const int64_t* ids               # (rows,)
-    const void* table                # (vocabulary, width)
+    const void* table                # (vocabulary, width), or packed: the columns of panels
     double scale
     const int64_t* positions         # (rows,) or NULL
     const void* positional           # (positions, width) or NULL
@@ -59,6 +59,7 @@ cdef struct EmbeddingArguments:      # out = table[ids] * scale + positional[pos
     void* position                   # (rows, width) or NULL: takes positional[positions]
     void* out                        # (rows, width)
     Py_ssize_t rows, width, rows_per_task
+    bint packed
 
 cdef struct GatherArguments:         # out[i] = x[rows_wanted[i]] * scale
     const void* x

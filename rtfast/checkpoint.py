@@ -14,7 +14,7 @@ from rtfast.config import Config
 from rtfast.families import FAMILIES, family_of
 from rtfast.safetensors_file import CheckpointError
 from rtfast.tokenizer import WordTokenizer
-from rtfast.weights import check_shapes, prepare_weights
+from rtfast.weights import StoredWeight, array_of, check_shapes, prepare_weights
 
 __all__ = ["CheckpointError", "load", "save", "save_generation"]
 
@@ -52,11 +52,11 @@ def save(folder, config, weights, tokenizer=None):
             safetensors_file.write(weights_file, weights)
 
 
-def load(folder):
+def load(folder, stored=False):
     """(config, weights, tokenizer or None, generation or None) of a folder that `save` wrote, or one like it.
 
     weights: as `prepare_weights` returns them, with the very bits that were saved. generation: the fields that
-    generation_config.json holds. Files may be links, as in
+    generation_config.json holds. stored: matrices may be `StoredWeight`, not read yet. Files may be links, as in
     the Hugging Face cache. Raises FileNotFoundError naming what is missing, another OSError for what cannot
     be opened, CheckpointError for everything that is wrong with the content.
     """
@@ -65,15 +65,20 @@ def load(folder):
     fields = _read_fields(os.path.join(folder, CONFIG_FILE))
     family = family_of(fields.get("model_type"))
     if family is not None:
-        return *huggingface_folder.read(folder, fields, family, _naming), None, _generation(folder, fields)
+        config, weights = huggingface_folder.read(folder, fields, family, _naming)
+        weights = weights if stored else {name: array_of(values) for name, values in weights.items()}
+        return config, weights, None, _generation(folder, fields)
     generation = _generation(folder, fields)
     config, tokenizer = _own_config(os.path.join(folder, CONFIG_FILE), fields)
     path = os.path.join(folder, WEIGHTS_FILE)
     with _naming(path):
-        weights = safetensors_file.read(path, check=lambda shapes: check_shapes(config, shapes))
-        for array in weights.values():
-            array.flags.writeable = False  # ours alone: prepare_weights need not copy it
-        return config, prepare_weights(config, weights), tokenizer, generation
+        tensors = safetensors_file.stored(path)
+        check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()})
+        weights = {name: StoredWeight(name, tensor, config.dtype) if len(tensor.shape) == 2
+                   else _read_only(tensor.rows(0, tensor.shape[0])) for name, tensor in tensors.items()}
+        weights = prepare_weights(config, weights)
+        return config, weights if stored else {name: array_of(values) for name, values in weights.items()}, \
+            tokenizer, generation
 
 
 def _generation(folder, fields):
@@ -115,6 +120,11 @@ def _check_folder(folder):
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if name not in names and not (name == WEIGHTS_FILE and sharded):
             raise FileNotFoundError(errno.ENOENT, f"no such file ({expected})", os.path.join(folder, name))
+
+
+def _read_only(array):
+    array.flags.writeable = False  # ours alone: prepare_weights need not copy it
+    return array
 
 
 def _read_fields(path):

@@ -52,9 +52,9 @@ def parts(sentences, prompts, options, max_batch_tokens=None):
 def search(workspace, decoders, options, limits, prompts, words, places, *, scores=False, stop=None):
     """Hypotheses, a list for each of the sentences that the workspace has encoded, and the first bad one or None.
 
-    decoders: the workspace's programs, as `DecoderSteps` takes them. limits: `Limits`. prompts: (n, P). words: of the vocabulary.
-    places: of the sentences among all that were asked for, which a seeded draw depends on. scores: also without
-    beams. stop(place, ids): see `GreedySearch`.
+    decoders: the workspace's programs, as `DecoderSteps` takes them. limits: `Limits`. prompts: (n, P). words: of
+    the vocabulary. places: of the sentences among all that were asked for, which a seeded draw depends on. scores:
+    also without beams. stop(place, ids): see `GreedySearch`.
     """
     n, rules = len(prompts), rules_of(options, limits, words)
     steps = DecoderSteps(workspace, *decoders, options.num_beams)

@@ -9,7 +9,7 @@ import numpy as np
 
 from rtfast import safetensors_file
 from rtfast.safetensors_file import CheckpointError
-from rtfast.weights import check_shapes, prepare_weights
+from rtfast.weights import StoredWeight, check_shapes, prepare_weights
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -25,19 +25,21 @@ class _Fields(dict):
 
 
 def read(folder, fields, family, naming):
-    """(config, weights) of a folder whose config.json holds `fields`, of a family (rtfast/families).
+    """(config, weights, most of them `StoredWeight`) of a folder of a family (rtfast/families) whose config.json
+    holds `fields`.
 
     naming: a context manager of a path that turns TypeError and ValueError into CheckpointError.
     """
     shards = _shards(folder)
     config_path = os.path.join(folder, "config.json")
-    shapes = {}  # of every tensor, from the headers alone: nothing large is read before all of them fit
+    tensors = {}  # their names and shapes, from the headers alone: nothing large is read before all of them fit
     for path in shards:
-        found = safetensors_file.read_shapes(path)
-        twice = sorted(set(found) & set(shapes))
+        found = safetensors_file.stored(path)
+        twice = sorted(set(found) & set(tensors))
         if twice:
             raise CheckpointError(f"{path}: tensor {twice[0]!r} is in another shard too")
-        shapes.update(found)
+        tensors.update(found)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
     with naming(config_path):
         config = family.config_of(_Fields(fields), shapes)
     sources = family.sources(config)
@@ -48,19 +50,16 @@ def read(folder, fields, family, naming):
             wanted.setdefault(theirs, []).append(ours)
     with naming(shards[0] if len(shards) == 1 else os.path.join(folder, INDEX_FILE)):
         _check(config, family, sources, wanted, shapes)
-        weights = {}
-        for path in shards:
-            for theirs, array in safetensors_file.read(path, names=wanted).items():
-                for ours in wanted[theirs]:
-                    weights[ours] = _ours(sources[ours].array(array), config.dtype)
+        weights = {ours: _weight(ours, source, tensors[theirs], config.dtype)
+                   for theirs, names in wanted.items() for ours in names for source in (sources[ours],)}
         return config, prepare_weights(config, weights)
 
 
-def _ours(array, dtype):
-    """A read-only array of our own, of the config's type."""
-    array = np.ascontiguousarray(array, dtype)
-    if not array.flags.owndata:
-        array = array.copy()
+def _weight(name, source, tensor, dtype):
+    """A matrix is left in its file until it is packed; the small rest is read."""
+    if len(tensor.shape) == 2 and not source.flat:
+        return StoredWeight(name, tensor, dtype, source.transposed, slice(source.skip, None))
+    array = np.array(source.array(tensor.rows(0, tensor.shape[0]) if tensor.shape else np.zeros(())), dtype)
     array.flags.writeable = False
     return array
 

@@ -10,6 +10,7 @@ import numpy as np
 from .generation_options import several
 
 LOWEST = -np.inf
+NOTHING = np.empty(0, np.int64)
 
 
 class RepetitionPenalty:
@@ -44,7 +45,7 @@ class Excluded:
     """Some tokens are excluded always: bad words of one token, suppressed tokens."""
 
     def __init__(self, tokens):
-        self.tokens = np.unique(np.asarray(tokens, dtype=np.int64))
+        self.tokens = np.array(sorted(set(tokens)), np.int64)
 
     def __call__(self, scores, ids):
         scores[:, self.tokens] = LOWEST
@@ -128,7 +129,9 @@ class Rules:
 
         None where they do more, or it depends on the row: then the scores of all tokens are needed.
         """
-        tokens, normal = np.empty(0, np.int64), True
+        if not self.rules:
+            return NOTHING
+        tokens, normal = NOTHING, True
         for rule in self.rules:
             if isinstance(rule, Renormalize):
                 normal = not len(tokens)  # what is normalised stays so where nothing was excluded
@@ -137,7 +140,7 @@ class Rules:
             if part is None:
                 return None
             tokens = np.concatenate((tokens, part))
-        return np.unique(tokens) if normal else None
+        return np.array(sorted(set(tokens.tolist())), np.int64) if normal else None
 
 
 def rules_of(options, limits, vocab_size):

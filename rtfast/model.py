@@ -53,12 +53,11 @@ class Transformer:
                              f"{config.vocab_size}")
         self._backend_name = backends.backend()
         self._backend = backends.active()
-        self._weights = prepare_weights(config, weights)
         self._programs = (encoder_program(config, memory=False), encoder_program(config, memory=True),
                           decoder_program(config), decoder_program(config, choose=True))
         if self._backend.can_screen() and config.dtype == "float32" and config.target_words >= WORTH_SCREENING:
             self._programs += (decoder_program(config, screen=True),)
-        self._packed = PackedWeights(self._backend, config, self._weights, self._programs)
+        self._packed = PackedWeights(self._backend, config, prepare_weights(config, weights), self._programs)
         self._idle = []
 
     @classmethod
@@ -78,8 +77,8 @@ class Transformer:
 
     @property
     def weights(self):
-        """Name to array, read-only, in order of use."""
-        return dict(self._weights)
+        """Name to array, read-only, in order of use. Matrices are unpacked anew each time: keep the dict."""
+        return self._packed.weights()
 
     @property
     def backend(self):
@@ -343,7 +342,7 @@ class Transformer:
 
         And generation_config.json, where `generation` says more than the config does.
         """
-        checkpoint.save(folder, self.config, self._weights, self.tokenizer)
+        checkpoint.save(folder, self.config, self.weights, self.tokenizer)
         checkpoint.save_generation(folder, self.generation.changes(generate.options_of(self.config)))
 
     # Workspaces -----------------------------------------------------------------------------
@@ -420,7 +419,7 @@ def load(folder=None):
     Raises FileNotFoundError for a missing file, `checkpoint.CheckpointError` (a ValueError) for a bad one.
     """
     folder = SHIPPED if folder is None else folder
-    config, weights, tokenizer, generation = checkpoint.load(folder)
+    config, weights, tokenizer, generation = checkpoint.load(folder, stored=True)
     ignored = GenerationOptions.unsupported(generation or {})
     if ignored:
         warnings.warn(f"{folder}: these options of its generation_config.json do nothing here: {', '.join(ignored)}",

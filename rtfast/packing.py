@@ -6,32 +6,52 @@ import numpy as np
 
 from .activations import ACTIVATIONS
 from .kernels import positional_encoding
+from .weights import array_of
 
 
 class PackedWeights:
-    """What the ops of `programs` need of `weights`, packed for `backend` when made. Immutable then."""
+    """What the ops of `programs` need of `weights`, packed for `backend` when made. Immutable then.
+
+    weights: as of `prepare_weights`. A matrix that linear ops read is kept packed only, one that still lies in a file
+    is packed while it is read: each number is in memory once.
+    """
 
     def __init__(self, backend, config, weights, programs):
         self.backend = backend
         self.dtype = np.dtype(config.dtype)
-        self._weights = weights
         self._config = config
         self._sinusoids = sinusoids(config)
         self._packed, self._biases, self._relative, self._screened = {}, {}, {}, {}
+        self._places = {}  # name of a packed weight -> (key in _packed, first column, columns, whether transposed)
+        linears = [op for program in programs for op in program.ops if op.kind == "linear"]
+        for op in linears:
+            self._pack(op, weights)
+        self._names = tuple(weights)
+        self._arrays = {name: array_of(values) for name, values in weights.items() if name not in self._places}
+        for op in linears:
+            if op.bias and op.bias not in self._biases:
+                self._biases[op.bias] = np.concatenate([self._arrays[name] for name in op.bias])
         for program in programs:
             for op in program.ops:
-                if op.kind == "linear":
-                    self._pack(op)
-                elif op.kind == "attention" and op.weights:
+                if op.kind == "attention" and op.weights:
                     self._spread(op)
 
-    def _pack(self, op):
-        if op.weights not in self._packed:
-            parts = [self._weights[name] for name in op.weights]
-            whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-            self._packed[op.weights] = self.backend.pack(np.ascontiguousarray(whole), op.options["transposed"])
-        if op.bias and op.bias not in self._biases:
-            self._biases[op.bias] = np.concatenate([self._weights[name] for name in op.bias])
+    def _pack(self, op, weights):
+        if op.weights in self._packed:
+            return
+        parts, transposed, first = [weights[name] for name in op.weights], op.options["transposed"], 0
+        columns = [part.shape[0 if transposed else 1] for part in parts]
+        if len(parts) == 1 and isinstance(parts[0], np.ndarray):
+            packed = self.backend.pack(parts[0], transposed)
+        else:
+            packed = self.backend.packed_empty(parts[0].shape[1 if transposed else 0], sum(columns), self.dtype)
+            for part, n in zip(parts, columns, strict=True):
+                put(packed, first, part, transposed)
+                first += n
+        self._packed[op.weights], first = packed, 0
+        for name, n in zip(op.weights, columns, strict=True):
+            self._places[name] = op.weights, first, n, transposed
+            first += n
 
     def _spread(self, op):
         """The relative bias of every distance from -reach to reach, (n_heads, 2 * reach + 1)."""
@@ -39,16 +59,33 @@ class PackedWeights:
         if (name, op.options["causal"]) not in self._relative:
             distances = np.arange(-op.options["reach"], op.options["reach"] + 1)
             buckets = bucket(distances, self._config, bidirectional=not op.options["causal"])
-            self._relative[name, op.options["causal"]] = np.ascontiguousarray(self._weights[name][buckets].T)
+            self._relative[name, op.options["causal"]] = np.ascontiguousarray(self._arrays[name][buckets].T)
 
     def array(self, name):
-        """A weight as it was given."""
-        return self._weights[name]
+        """A weight that no linear op reads, as it was given."""
+        return self._arrays[name]
+
+    def weights(self):
+        """{name: array} of all weights as they were given, read-only; those that are packed are copies."""
+        return {name: self._arrays[name] if name in self._arrays else self._unpacked(name) for name in self._names}
+
+    def _unpacked(self, name):
+        key, first, n, transposed = self._places[name]
+        whole = self._packed[key].unpack()
+        part = np.ascontiguousarray(whole.T if transposed else whole[:, first:first + n])
+        part.flags.writeable = False
+        return part
+
+    def table(self, op):
+        """The table of words of an embedding op, an array (words, d_model); or the PackedWeight (d_model, words) of
+        the output layer that has the same numbers."""
+        name = op.weights[0]
+        return self._arrays[name] if name in self._arrays else self._packed[self._places[name][0]]
 
     def positions(self, op):
         """The table of an embedding op's positions, (max_length, d_model), or None."""
         if self._config.positions == "learned":
-            return self._weights[op.weights[1]]
+            return self._arrays[op.weights[1]]
         return self._sinusoids
 
     def relative_bias(self, op):
@@ -71,6 +108,17 @@ class PackedWeights:
 
     def activation_code(self, op):
         return ACTIVATIONS[op.options.get("activation")]
+
+
+def put(packed, first, part, transposed):
+    """A matrix into the columns of a packed weight from `first` on; transposed: it lies as (columns, d_in)."""
+    blocks = [(0, part)] if isinstance(part, np.ndarray) else part.blocks()
+    lies_transposed = transposed != getattr(part, "transposed", False)
+    for row, block in blocks:
+        if lies_transposed:
+            packed.put_columns(first + row, block)
+        else:
+            packed.put_rows(row, first, block)
 
 
 def sinusoids(config):

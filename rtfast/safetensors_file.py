@@ -7,6 +7,7 @@ and tensors are copied into memory of their own: a mapped file that somebody tru
 process.
 """
 
+import math
 import os
 import re
 import stat
@@ -56,11 +57,46 @@ def read(path, check=None, names=None):
                 if names is None or name in names}
 
 
-def read_shapes(path):
-    """`{name: shape}` of a safetensors file, from its header alone. Raises as `read` does."""
+def stored(path, names=None):
+    """`{name: StoredTensor}` of a safetensors file, of which only the header is read. Raises as `read` does."""
     with open_regular(path) as file:
-        entries, _ = _read_header(path, file, os.fstat(file.fileno()).st_size)
-    return {name: shape for name, (_, shape, _) in entries.items()}
+        size = os.fstat(file.fileno()).st_size
+        entries, start = _read_header(path, file, size)
+    return {name: StoredTensor(path, size, start, name, *entry) for name, entry in entries.items()
+            if names is None or name in names}
+
+
+class StoredTensor:
+    """A tensor in its file. shape: of the whole; path: the file's."""
+
+    def __init__(self, path, size, start, name, dtype, shape, begin):
+        self.shape, self.path = shape, path
+        self._size, self._where = size, (start, name, dtype, shape, begin)
+
+    def rows(self, first, end):
+        """Rows [first, end) of a tensor of one axis or more, (end - first, ...), in fresh memory; BF16 becomes float32.
+
+        Raises CheckpointError where the file is no longer what its header said.
+        """
+        (rows,) = self.blocks(first, end, max(end - first, 1)) if end > first else (self._empty(0),)
+        return rows
+
+    def blocks(self, first, end, step):
+        """The same, `step` rows at a time: a generator. Each block may lie where the one before it did."""
+        start, name, dtype, shape, begin = self._where
+        room = self._empty(min(step, end - first))
+        row_bytes = room.itemsize * math.prod(shape[1:])
+        with open_regular(self.path) as file:
+            if os.fstat(file.fileno()).st_size != self._size:
+                raise CheckpointError(f"{self.path}: changed while it was read")
+            file.seek(start + begin + first * row_bytes)
+            for row in range(first, end, step):
+                part = room if end - row >= len(room) else room[:end - row]
+                yield _read_array(self.path, file, name, dtype, part)
+
+    def _empty(self, rows):
+        _, _, dtype, shape, _ = self._where
+        return np.empty((rows, *shape[1:]), DTYPES[dtype])
 
 
 def write(file, tensors):
@@ -236,9 +272,13 @@ def _check_layout(path, entries, size):
 
 
 def _read_tensor(path, file, start, name, dtype, shape, begin):
-    where = f"tensor {name[:200]!r}"
-    array = np.empty(shape, DTYPES[dtype])
     file.seek(start + begin)
+    return _read_array(path, file, name, dtype, np.empty(shape, DTYPES[dtype]))
+
+
+def _read_array(path, file, name, dtype, array):
+    """What comes next in the file, read into `array` of the type that the file names `dtype`."""
+    where = f"tensor {name[:200]!r}"
     _fill(path, file, memoryview(array.reshape(-1).view(np.uint8)), where)
     if dtype == "BF16":
         bits = array.astype(np.uint32)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rtfast.safetensors_file import CheckpointError
+
 #: Weights that may be left out, and what they are then: the article's convention (gamma 1, beta 0, no bias).
 DEFAULTS = {".gamma": 1.0, ".beta": 0.0, ".bias": 0.0}
 
@@ -110,6 +112,50 @@ def check_shapes(config, shapes):
             for what, names in found if names))
 
 
+class StoredWeight:
+    """A weight that is still in its file, to be packed while it is read.
+
+    name: ours. tensor: a `safetensors_file.StoredTensor`. dtype: the config's. transposed: the tensor is a matrix
+    that lies the other way round. cut: the part of the tensor's rows that is the weight, a slice.
+    """
+
+    #: Bytes that are read at a time: they stay in the L2 cache until they are packed.
+    BLOCK = 1 << 18
+
+    def __init__(self, name, tensor, dtype, transposed=False, cut=slice(None)):
+        self.name, self.transposed = name, transposed
+        self._tensor, self._dtype = tensor, np.dtype(dtype)
+        self._first, self._end, _ = cut.indices(tensor.shape[0]) if tensor.shape else (0, 0, 1)
+        lying = (max(self._end - self._first, 0), *tensor.shape[1:])
+        self.shape = lying[::-1] if transposed else lying
+
+    def array(self):
+        """All of it, read-only, in our shape."""
+        whole = self._converted(self._tensor.rows(self._first, self._end))
+        return convert(self.name, whole.T, self._dtype) if self.transposed else whole
+
+    def blocks(self):
+        """(first row, rows as they lie in the file) one after the other."""
+        row_bytes = max(1, self._tensor.shape[1] * self._dtype.itemsize)
+        step = max(1, self.BLOCK // row_bytes // 32 * 32 or self.BLOCK // row_bytes)
+        for i, block in enumerate(self._tensor.blocks(self._first, self._end, step)):
+            yield i * step, block if block.dtype == self._dtype else self._converted(block)
+
+    def _converted(self, block):
+        block.flags.writeable = False
+        if block.dtype.kind not in "biuf":
+            raise CheckpointError(f"{self._tensor.path}: weight {self.name} must hold real numbers, got {block.dtype}")
+        try:
+            return convert(self.name, block, self._dtype)
+        except ValueError as error:
+            raise CheckpointError(f"{self._tensor.path}: {error}") from None
+
+
+def array_of(values):
+    """A weight as an array: itself, or read from its file."""
+    return values if isinstance(values, np.ndarray) else values.array()
+
+
 def prepare_weights(config, weights):
     """`{name: array}` ready for a model: complete, in order, of config.dtype, C-contiguous, read-only.
 
@@ -129,8 +175,10 @@ def prepare_weights(config, weights):
     check_shapes(config, shapes)
     prepared = {}
     for name, shape in table.items():
-        if name in given:
-            prepared[name] = _convert(name, _side_by_side(given.pop(name)), config.dtype)
+        if isinstance(given.get(name), StoredWeight):
+            prepared[name] = given[name]
+        elif name in given:
+            prepared[name] = convert(name, _side_by_side(given.pop(name)), config.dtype)
         else:
             prepared[name] = np.full(shape, _default(name), config.dtype)
             prepared[name].flags.writeable = False
@@ -163,7 +211,7 @@ def random_weights(config, seed, scale=None):
             values = generator.standard_normal(shape)
             values *= _random_scale(name, shape, scale)
         values.flags.writeable = False
-        weights[name] = _convert(name, values, config.dtype)
+        weights[name] = convert(name, values, config.dtype)
     return weights
 
 
@@ -188,6 +236,8 @@ def _shape_by_head(config, name):
 
 
 def _real_array(name, value):
+    if isinstance(value, StoredWeight):
+        return value
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged
@@ -205,7 +255,7 @@ def _side_by_side(array):
     return array.transpose(1, 0, 2).reshape(d_in, heads * width)
 
 
-def _convert(name, array, dtype):
+def convert(name, array, dtype):
     """`array` as a read-only, C-contiguous ndarray of `dtype`: itself if it is that and owns its memory."""
     flags = array.flags
     if array.dtype == dtype and flags.c_contiguous and flags.aligned and flags.owndata and not flags.writeable:

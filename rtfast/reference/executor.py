@@ -65,7 +65,9 @@ class Executor:
 
     def _embedding(self, op, values, extras):
         side, rows, out = op.output.dimension, self._rows[op.output.dimension], self._new(op)
-        table, places = self._weights.array(op.weights[0]), self._weights.positions(op)
+        table, places = self._weights.table(op), self._weights.positions(op)
+        if isinstance(table, kernels.PackedWeight):
+            table = kernels._plain(table).T
         ids, positions = self._index[f"{side}_ids"][:rows], self._index[f"{side}_positions"][:rows]
         kernels.embedding(ids, table, op.options["scale"], positions, places, out)
         if extras:

@@ -20,7 +20,7 @@ from rtfast.norms import NORMS
 from rtfast.reference.erfc import erf, erfc
 
 __all__ = [
-    "PackedWeight", "pack", "matmul", "linear", "activate", "softmax", "layer_norm", "add_layer_norm",
+    "PackedWeight", "pack", "packed_empty", "matmul", "linear", "activate", "softmax", "layer_norm", "add_layer_norm",
     "attention", "embedding", "argmax", "top_k", "can_screen", "screen", "set_num_threads", "get_num_threads",
 ]
 
@@ -43,7 +43,6 @@ class PackedWeight:
 
     def __init__(self, weight):
         self._values = np.array(weight, order="C")
-        self._values.flags.writeable = False
 
     @property
     def shape(self):
@@ -60,9 +59,22 @@ class PackedWeight:
         """How much memory it takes."""
         return self._values.nbytes
 
+    def put_columns(self, first, block):
+        """Columns `first` and following, given side by side as rows: block (n, d_in)."""
+        self._values[:, first:first + len(block)] = block.T
+
+    def put_rows(self, first, first_column, block):
+        """Rows `first` and following of the columns from first_column on: block (n, columns)."""
+        self._values[first:first + len(block), first_column:first_column + block.shape[1]] = block
+
     def unpack(self):
         """A new plain array (d_in, d_out) of the same values."""
         return self._values.copy()
+
+
+def packed_empty(d_in, d_out, dtype):
+    """A PackedWeight (d_in, d_out) whose columns or rows are still to be put, all of them."""
+    return PackedWeight(np.empty((d_in, d_out), dtype))
 
 
 def pack(weight, transposed=False):
