@@ -53,15 +53,15 @@ def measure(benchmark, pytestconfig):
     The caller has verified the results first. flops, bytes: of one call of ours, to be set beside the roofline.
     What else is given goes into the row.
     """
-    def run(group, what, ours, others, *, threads=1, flops=None, bytes=None, backend=None, **extra):
+    def run(group, what, ours, others, *, threads=1, flops=None, bytes=None, backend=None, rounds=5, **extra):
         work = {name: amount for name, amount in (("peak", flops), ("bandwidth", bytes)) if amount}
         loops = {name: loop for name, loop in roofline(backend).items() if name in work}
-        row = timing.compare(ours, others, pytestconfig.getoption("--budget"), threads, loops, work)
+        row = timing.compare(ours, others, pytestconfig.getoption("--budget"), threads, loops, work, rounds)
         row = {"group": group, "what": what, "threads": threads, **extra, **row, "flops": flops, "bytes": bytes}
         ROWS.append(row)
         benchmark.group = f"{group}, {threads} threads"
         benchmark.extra_info.update(row, backend=rtfast.backend())
-        benchmark.pedantic(ours, rounds=5, iterations=max(1, int(1e-3 / row["seconds"])))
+        benchmark.pedantic(ours, rounds=rounds, iterations=max(1, int(1e-3 / row["seconds"])))
         return row
     return run
 

@@ -45,7 +45,7 @@ def alternate(functions, budget=1.0, least_rounds=5, threads=1):
     return samples
 
 
-def compare(ours, peers, budget=1.0, threads=1, rooflines=None, work=None):
+def compare(ours, peers, budget=1.0, threads=1, rooflines=None, work=None, rounds=5):
     """Our time, the best peer's name and time, and the quartiles of the ratio.
 
     rooflines: name -> a loop that returns how much it did, run in the same alternation; work: name -> how
@@ -57,7 +57,7 @@ def compare(ours, peers, budget=1.0, threads=1, rooflines=None, work=None):
     """
     rooflines, amounts = rooflines or {}, {}
     loops = {name: _recording(name, loop, amounts) for name, loop in rooflines.items()}
-    samples = alternate({"rtfast": ours, **peers, **loops}, budget, threads=threads)
+    samples = alternate({"rtfast": ours, **peers, **loops}, budget, rounds, threads)
     typical = {name: float(np.percentile(values, 50 if threads == 1 else 25)) for name, values in samples.items()}
     best = min(peers, key=typical.get)
     mine = np.array(samples["rtfast"])

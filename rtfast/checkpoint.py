@@ -13,6 +13,7 @@ from rtfast import huggingface_folder, safetensors_file
 from rtfast.config import Config
 from rtfast.families import FAMILIES, family_of
 from rtfast.safetensors_file import CheckpointError
+from rtfast.subwords import tokenizer_of
 from rtfast.tokenizer import WordTokenizer
 from rtfast.weights import StoredWeight, array_of, check_shapes, prepare_weights
 
@@ -32,18 +33,24 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 def save(folder, config, weights, tokenizer=None):
     """Write config.json and model.safetensors into `folder`, which is made if need be.
 
-    weights: as `prepare_weights` takes them. tokenizer: a WordTokenizer of config.vocab_size words, or None.
+    weights: as `prepare_weights` takes them. tokenizer: a WordTokenizer of config.vocab_size words, one that came
+    with a checkpoint (rtfast/subwords), whose files are copied, or None.
     Both files are written beside their final names, then moved over them: a reader, or a crash, finds whole
     files only. Raises what `prepare_weights` raises, TypeError or ValueError for another tokenizer, OSError.
     """
     weights = prepare_weights(config, weights)
     fields = {"model_type": MODEL_TYPE, "format_version": FORMAT_VERSION, **config.to_dict()}
-    if tokenizer is not None:
+    origin = getattr(tokenizer, "origin", None)
+    if origin is not None:
+        fields["subwords"] = origin.model_type
+    elif tokenizer is not None:
         _check_tokenizer(config, tokenizer)
         fields["tokenizer"] = tokenizer.to_dict()
     text = _config_text(fields)
     folder = os.fsdecode(folder)
     os.makedirs(folder, exist_ok=True)
+    if origin is not None:
+        origin.copy_to(folder)
     # The contexts close in reverse: nothing is moved before both are written, the small file goes last.
     with _replacing(os.path.join(folder, CONFIG_FILE)) as config_file:
         config_file.write(text)
@@ -67,7 +74,7 @@ def load(folder, stored=False):
     if family is not None:
         config, weights = huggingface_folder.read(folder, fields, family, _naming)
         weights = weights if stored else {name: array_of(values) for name, values in weights.items()}
-        return config, weights, None, _generation(folder, fields)
+        return config, weights, tokenizer_of(folder, fields), _generation(folder, fields)
     generation = _generation(folder, fields)
     config, tokenizer = _own_config(os.path.join(folder, CONFIG_FILE), fields)
     path = os.path.join(folder, WEIGHTS_FILE)
@@ -151,13 +158,15 @@ def _own_config(path, fields):
         raise CheckpointError(
             f"{path}: format_version must be {FORMAT_VERSION}, got {str(version)[:80]}; "
             "a greater one needs a newer rtfast")
-    tokenizer = fields.pop("tokenizer", None)
+    tokenizer, subwords = fields.pop("tokenizer", None), fields.pop("subwords", None)
     del fields["model_type"], fields["format_version"]
     with _naming(path):
         config = Config.from_dict(fields)
         if tokenizer is not None:
             tokenizer = WordTokenizer.from_dict(tokenizer)
             _check_tokenizer(config, tokenizer)
+        elif subwords is not None:
+            tokenizer = tokenizer_of(os.path.dirname(path), {"model_type": subwords})
     return config, tokenizer
 
 

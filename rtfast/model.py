@@ -4,6 +4,7 @@ A model is immutable and may be shared by threads. It holds its programs and its
 each call borrows a workspace (workspace.py) for the memory that it changes.
 """
 
+import copy
 import os
 import warnings
 
@@ -146,13 +147,13 @@ class Transformer:
 
         Raises as `encode`, and as `GenerationOptions`; ValueError where there is no id to start from.
         """
-        options = self.generation.merged(max_new_tokens=max_new_tokens, **options)
+        options = self.generation.merged(max_new_tokens=max_new_tokens, **self._of_the_target(src, options))
         batch = inputs.read_source(src, "src", self.config, self.tokenizer, truncation)
         prompts = self._prompts(decoder_input_ids, len(batch.sentences), options)
-        found = self._generate(batch, prompts, options, max_batch_tokens, stopping_criteria,
-                               scores=return_dict_in_generate, attention=output_attentions)
         if output_attentions and not return_dict_in_generate:
             raise ValueError("output_attentions does nothing without return_dict_in_generate=True")
+        found = self._generate(batch, prompts, options, max_batch_tokens, stopping_criteria,
+                               scores=return_dict_in_generate, attention=output_attentions)
         if not return_dict_in_generate:
             found = [[hypothesis.ids for hypothesis in row] for row in found]
         elif self.tokenizer is not None:
@@ -167,7 +168,8 @@ class Transformer:
 
         As `generate` without beams; the pieces side by side are what `translate` returns.
         """
-        options = self.generation.merged(max_new_tokens=max_new_tokens, **{"num_beams": 1, **options})
+        options = self._of_the_target(src, {"num_beams": 1, **options})
+        options = self.generation.merged(max_new_tokens=max_new_tokens, **options)
         batch = inputs.read_source(src, "src", self.config, self.tokenizer, truncation)
         if not batch.single or options.num_beams > 1 or options.num_return_sequences > 1:
             raise ValueError("stream: needs one sentence, num_beams 1 and num_return_sequences 1; got "
@@ -177,20 +179,37 @@ class Transformer:
         tokens = self._stream(batch.sentences, prompts, options)
         return stream_text(tokens, self.tokenizer) if isinstance(src, str) else tokens
 
-    def translate(self, text, max_new_tokens=None, *, target_prefix=None, return_dict_in_generate=False, **options):
+    def translate(self, text, max_new_tokens=None, *, src_lang=None, tgt_lang=None, target_prefix=None,
+                  return_dict_in_generate=False, **options):
         """Text to text, by way of the tokenizer and `generate`: a string for a string, a list for a list.
 
-        target_prefix: text that the translation begins with, or one for each text. The rest as in `generate`, whose
-        `Hypothesis` has the text too. Raises ValueError where the model has no tokenizer, and as `generate`.
+        src_lang, tgt_lang: codes of languages, of a tokenizer that has several (`model.tokenizer.languages`); see also
+        `for_languages`. target_prefix: text that the translation begins with, or one for each text. The rest as in
+        `generate`, whose `Hypothesis` has the text too. Raises ValueError where the model has no tokenizer, and as `generate`.
         """
         if self.tokenizer is None:
             raise ValueError("translate: this model has no tokenizer; give it one, or generate() from ids")
         if not isinstance(text, str) and not all(isinstance(sentence, str) for sentence in text):
             raise TypeError("translate: text must be a string or a list of strings; generate() takes ids")
+        if src_lang is not None or tgt_lang is not None:
+            return self.for_languages(src_lang, tgt_lang).translate(
+                text, max_new_tokens, target_prefix=target_prefix, return_dict_in_generate=return_dict_in_generate,
+                **options)
         if target_prefix is not None:
             options["decoder_input_ids"] = self._prefix_ids(target_prefix)
         found = self.generate(text, max_new_tokens, return_dict_in_generate=True, **options)
         return found if return_dict_in_generate else _texts(found)
+
+    def for_languages(self, src_lang=None, tgt_lang=None):
+        """This model with its tokenizer set to a pair of languages; the weights are shared.
+
+        Raises ValueError for a code that the tokenizer lacks, and where it has no languages to choose from.
+        """
+        if not hasattr(self.tokenizer, "for_languages"):
+            raise ValueError("src_lang and tgt_lang do nothing here: this model's tokenizer has no languages")
+        other = copy.copy(self)
+        other.tokenizer = self.tokenizer.for_languages(src_lang, tgt_lang)
+        return other
 
     def score(self, src, tgt, return_tokens=False):
         """The log-probability of targets given their sources: a float, or an array (B,).
@@ -211,6 +230,11 @@ class Transformer:
         if not return_tokens:
             scores = np.array([tokens.sum() for tokens in scores])
         return scores[0] if target.single else scores
+
+    def _of_the_target(self, src, options):
+        """Options with what the tokenizer knows of the target's language, where the source is text."""
+        text = isinstance(src, str) or (isinstance(src, (list, tuple)) and any(isinstance(row, str) for row in src))
+        return {**getattr(self.tokenizer, "target_options", {}), **options} if text else options
 
     def _prompts(self, decoder_input_ids, n, options):
         """What each of n targets begins with, int64 arrays (P,), the start id first."""

@@ -1,0 +1,118 @@
+"""Whole translations of a Marian-sized model against CTranslate2 and transformers: speed, loading, memory.
+
+The same random weights and ids for all, 40 tokens forced of each target; ids are compared first.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import marian_model
+import pytest
+
+import rtfast
+
+torch = pytest.importorskip("torch", reason="PyTorch makes the checkpoint")
+transformers = pytest.importorskip("transformers", reason="transformers makes the checkpoint")
+ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is the peer")
+
+TOKENS = 40
+#: Multiply-adds of one source token in the encoder and the cross-attention's memory, and of one target token.
+SOURCE_WORK = 6 * (4 * 512**2 + 2 * 512 * 2048) + 6 * 2 * 512**2
+LOGITS = 512 * marian_model.WORDS
+TARGET_WORK = 6 * (6 * 512**2 + 2 * 512 * 2048) + LOGITS
+
+CASES = {
+    "batch 1, greedy": (1, 20, 1), "batch 1, beam 4": (1, 20, 4), "batch 32, greedy": (32, 20, 1),
+    "batch 32, beam 4": (32, 20, 4), "batch 256, lengths 5 to 100, greedy": (256, (5, 100), 1),
+}
+
+
+@pytest.fixture(scope="session")
+def marian(tmp_path_factory):
+    """(folder, transformers' model)."""
+    transformers.logging.set_verbosity_error()
+    folder = tmp_path_factory.mktemp("marian")
+    return folder, marian_model.make(folder)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_translation(measure, threads, marian, case):
+    folder, model = marian
+    n, lengths, beams = CASES[case]
+    rows = marian_model.sources(n, lengths)
+    words = [marian_model.words(row) for row in rows]
+    peer = ctranslate2.Translator(str(folder / "ct2"), device="cpu", compute_type="float32", intra_threads=threads,
+                                  inter_threads=1)
+    ours = rtfast.load(folder / "hf")
+
+    def translate():
+        return ours.generate(rows, num_beams=beams, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
+
+    def ctranslate():
+        found = peer.translate_batch(words, beam_size=beams, min_decoding_length=TOKENS, max_decoding_length=TOKENS,
+                                     max_batch_size=64)
+        return [marian_model.ids_of(result.hypotheses[0]) for result in found]
+
+    expected, found = ctranslate(), translate()
+    same = sum(a == b for a, b in zip(expected, found, strict=True))
+    assert same >= 0.9 * n, f"only {same} of {n} sentences are CTranslate2's"
+    others = {"CTranslate2": ctranslate}
+    if n <= 32 and not (n == 32 and beams > 1):
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [marian_model.PAD] * (longest - len(row)) for row in rows])
+
+        def transform():
+            with torch.inference_mode():
+                return model.generate(ids, attention_mask=(ids != marian_model.PAD).long(), num_beams=beams,
+                                      min_new_tokens=TOKENS, max_new_tokens=TOKENS)
+
+        others["transformers"] = transform
+    tokens = n * beams * TOKENS
+    weights = 4 * (TARGET_WORK * TOKENS * -(-n // 64) + SOURCE_WORK)
+    row = measure("translation", case, translate, others, threads=threads, rounds=3,
+                  flops=2 * (tokens * TARGET_WORK + sum(map(len, rows)) * SOURCE_WORK), bytes=weights)
+    rate = n * TOKENS
+    print(f"{case}, {threads} threads: {rate / row['seconds']:.0f} tokens/s, same ids {same} of {n}, " + ", ".join(
+        f"{name} {rate / seconds:.0f} ({seconds / row['seconds']:.2f}x)" for name, seconds in row["peers"].items()))
+
+
+#: What a process prints: seconds from its start of loading to the first token, and its peak memory in MB after 40.
+PROCESSES = {
+    "rtfast": """
+import rtfast
+rtfast.set_num_threads(1)
+start = time.perf_counter()
+model = rtfast.load({folder!r} + "/hf")
+model.generate({ids}, num_beams=1, max_new_tokens=1)
+seconds = time.perf_counter() - start
+model.generate({ids}, num_beams=1, max_new_tokens=40, min_new_tokens=40)""",
+    "CTranslate2": """
+sys.modules["torch"] = None  # it imports torch where it is installed, for nothing that is needed here
+import ctranslate2
+start = time.perf_counter()
+model = ctranslate2.Translator({folder!r} + "/ct2", device="cpu", compute_type="float32", intra_threads=1)
+model.translate_batch([{words}], beam_size=1, max_decoding_length=1)
+seconds = time.perf_counter() - start
+model.translate_batch([{words}], beam_size=1, max_decoding_length=40, min_decoding_length=40)""",
+}
+
+
+def test_loading_and_memory(record, marian):
+    folder, _ = marian
+    (ids,) = marian_model.sources(1, 20)
+    found = {name: [] for name in PROCESSES}
+    root = str(pathlib.Path(rtfast.__file__).parents[1])
+    for _ in range(7):
+        for name, work in PROCESSES.items():
+            code = (f"import json, resource, sys, time\nsys.path.insert(0, {root!r})"
+                    + work.format(folder=str(folder), ids=ids, words=marian_model.words(ids))
+                    + "\nprint(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))")
+            out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+            found[name].append(json.loads(out))
+    for i, what in enumerate(("seconds to load, to the first token", "peak memory in MB, batch 1")):
+        typical = {name: sorted(row[i] for row in rows)[len(rows) // 2] for name, rows in found.items()}
+        record("translation", what, seconds=typical["rtfast"], peer="CTranslate2",
+               peer_seconds=typical["CTranslate2"], ratio=typical["CTranslate2"] / typical["rtfast"])
+        print(what, typical)

@@ -1,0 +1,92 @@
+"""Reading a tokenizer's files: whole, of limited size, with errors that name them."""
+
+import contextlib
+import os
+
+from rtfast import safetensors_file
+from rtfast.safetensors_file import CheckpointError
+
+#: The packages, by their import names.
+JSON, SENTENCEPIECE = "tokenizers", "sentencepiece"
+#: NLLB's tokenizer.json has 17 MB, its SentencePiece model 5.
+MAX_FILE = 128 * 2**20
+
+
+def read_file(folder, name):
+    """The bytes of a file. Raises CheckpointError for one that is no regular file or larger than MAX_FILE."""
+    path = os.path.join(folder, name)
+    with safetensors_file.open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE:
+            raise CheckpointError(f"{path}: must be at most {MAX_FILE} bytes, has {size}")
+        return bytes(safetensors_file.read_bytes(path, file, size, "tokenizer"))
+
+
+def read_json(folder, name):
+    """The object of a JSON file, a dict."""
+    import json
+
+    path = os.path.join(folder, name)
+    try:
+        value = json.loads(read_file(folder, name).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: must be a JSON object, got {type(value).__name__}")
+    return value
+
+
+def read_config(folder):
+    """The fields of tokenizer_config.json, none where there is no such file."""
+    name = "tokenizer_config.json"
+    return read_json(folder, name) if os.path.exists(os.path.join(folder, name)) else {}
+
+
+def read_words(folder, name):
+    """(words by id, ids by word) of a vocabulary file {word: id} with the ids 0, 1, 2, ..."""
+    ids = read_json(folder, name)
+    path = os.path.join(folder, name)
+    if not all(type(i) is int for i in ids.values()) or sorted(ids.values()) != list(range(len(ids))):
+        raise CheckpointError(f"{path}: must give each word one of the ids from 0 to {len(ids) - 1}")
+    return sorted(ids, key=ids.get), ids
+
+
+def read_sentencepiece(folder, name):
+    """The SentencePieceProcessor of a model file."""
+    import sentencepiece
+
+    with naming(os.path.join(folder, name)):
+        return sentencepiece.SentencePieceProcessor(model_proto=read_file(folder, name))
+
+
+@contextlib.contextmanager
+def naming(path):
+    """Turn whatever a package says about a file into a CheckpointError that names it."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # `tokenizers` raises plain Exception, `sentencepiece` RuntimeError
+        raise CheckpointError(f"{path}: {str(error)[:500]}") from None
+
+
+def word_id(ids, word, path):
+    """The id of a special word that must be there."""
+    if word not in ids:
+        raise CheckpointError(f"{path}: has no word {word!r}")
+    return ids[word]
+
+
+def check_text(text):
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a string, got {type(text).__name__}")
+    return text
+
+
+def check_ids(ids, words):
+    """Ids as plain integers; ValueError for one outside the vocabulary."""
+    ids = [int(i) for i in ids]
+    for i in ids:
+        if not 0 <= i < words:
+            raise ValueError(f"ids must be within the vocabulary of {words} words, got {i}")
+    return ids

@@ -1,0 +1,78 @@
+"""tokenizer.json, by the package `tokenizers`: T5, BART, mBART, NLLB, and whoever else has it."""
+
+import os
+import re
+
+from .files import check_ids, check_text, naming, read_file
+from .languages import Languages, OneLanguage, SeveralLanguages
+
+#: tokenizer_class without "Fast" -> (how the codes of its languages look, how `Languages` marks a text with them)
+_LANGUAGES = {
+    "NllbTokenizer": (r"[a-z]{3}_[A-Z][a-z]{3}", {}),
+    "MBartTokenizer": (r"[a-z]{2}_[A-Z]{2}", {"after": True, "start": True}),
+    "MBart50Tokenizer": (r"[a-z]{2}_[A-Z]{2}", {}),
+}
+
+
+def read(folder, fields, config):
+    """The tokenizer of a folder."""
+    import tokenizers
+
+    path = os.path.join(folder, "tokenizer.json")
+    with naming(path):
+        tokenizer = tokenizers.Tokenizer.from_str(read_file(folder, "tokenizer.json").decode("utf-8"))
+        tokenizer.no_truncation()  # what is too long is an error of the model's
+        tokenizer.no_padding()
+        pattern, form = _LANGUAGES.get(str(config.get("tokenizer_class")).removesuffix("Fast"), (None, {}))
+        if pattern is None:
+            return JsonTokenizer(tokenizer)
+        added = {token.content: i for i, token in sorted(tokenizer.get_added_tokens_decoder().items())}
+        codes = {word: i for word, i in added.items() if re.fullmatch(pattern, word)}
+        eos = tokenizer.token_to_id("</s>")
+        if eos is None or not codes:
+            raise ValueError("a tokenizer of several languages must have </s> and their codes among its added tokens")
+        source, target = (config.get(name) if config.get(name) in codes else None for name in ("src_lang", "tgt_lang"))
+        return LanguagesJsonTokenizer(tokenizer, Languages(codes, source, target, **form), eos)
+
+
+class JsonTokenizer(OneLanguage):
+    """A `tokenizers.Tokenizer`; special tokens as its file says."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+
+    def __len__(self):
+        return self._tokenizer.get_vocab_size()
+
+    def __repr__(self):
+        return f"{type(self).__name__}({len(self)} words)"
+
+    def encode(self, text):
+        return self._tokenizer.encode(check_text(text)).ids
+
+    def encode_target(self, text):
+        return self.encode(text)
+
+    def decode(self, ids):
+        return self._tokenizer.decode(check_ids(ids, len(self)))
+
+    def tokens(self, ids):
+        return [self._tokenizer.id_to_token(i) or "" for i in check_ids(ids, len(self))]
+
+
+class LanguagesJsonTokenizer(SeveralLanguages, JsonTokenizer):
+    """The same with a source and a target language."""
+
+    def __init__(self, tokenizer, languages, eos):
+        super().__init__(tokenizer)
+        self._languages, self._eos = languages, eos
+
+    def encode(self, text):
+        return self._marked(text, self._languages.source)
+
+    def encode_target(self, text):
+        return self._marked(text, self._languages.target)
+
+    def _marked(self, text, code):
+        ids = self._tokenizer.encode(check_text(text), add_special_tokens=False).ids
+        return self._languages.marked(ids, self._eos, code)

@@ -1,0 +1,66 @@
+"""Source and target language of a tokenizer that has several: which special tokens go round the text."""
+
+
+class Languages:
+    """What `for_languages` needs to know: the codes, and how the family marks a text.
+
+    ids: language code -> id. before, after: whether the code goes before the text, or after its EOS. start: whether
+    the target's code is the first token of all (in place of being forced as the second).
+    """
+
+    def __init__(self, ids, source, target, *, after=False, start=False):
+        self.ids, self.source, self.target, self._after, self._start = ids, source, target, after, start
+        for code in (source, target):
+            if code is not None and code not in ids:
+                raise ValueError(f"no language {code!r}; there are {len(ids)}: {', '.join(list(ids)[:12])}, ...")
+
+    def chosen(self, source, target):
+        """The same with other languages; None leaves the one that is there."""
+        return Languages(self.ids, source or self.source, target or self.target, after=self._after, start=self._start)
+
+    def marked(self, ids, eos, code):
+        """Ids of a text with EOS and the code of its language, if that is known."""
+        mark = [] if code is None else [self.ids[code]]
+        return [*ids, eos, *mark] if self._after else [*mark, *ids, eos]
+
+    @property
+    def options(self):
+        """What generation must be told: the target's language."""
+        if self.target is None:
+            return {}
+        name = "decoder_start_token_id" if self._start else "forced_bos_token_id"
+        return {name: self.ids[self.target]}
+
+
+class OneLanguage:
+    """Of tokenizers without a choice."""
+
+    #: Codes of the languages to choose from.
+    languages = ()
+    #: What `generate` must be told about the target's language.
+    target_options = {}
+
+    def for_languages(self, src_lang=None, tgt_lang=None):
+        """Raises ValueError: this tokenizer has no languages to choose from."""
+        raise ValueError("src_lang and tgt_lang do nothing here: this model has one pair of languages, got "
+                         f"{src_lang!r} and {tgt_lang!r}")
+
+
+class SeveralLanguages:
+    """Of tokenizers with a choice: `_languages` is a `Languages`."""
+
+    @property
+    def languages(self):
+        return tuple(self._languages.ids)
+
+    @property
+    def target_options(self):
+        return self._languages.options
+
+    def for_languages(self, src_lang=None, tgt_lang=None):
+        """The same tokenizer for another pair of languages. Raises ValueError for a code that it lacks."""
+        import copy
+
+        other = copy.copy(self)
+        other._languages = self._languages.chosen(src_lang, tgt_lang)
+        return other

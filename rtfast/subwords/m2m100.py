@@ -1,0 +1,59 @@
+"""M2M100: a SentencePiece model for the pieces, vocab.json for their ids, and its hundred languages after these."""
+
+import os
+
+from .files import check_ids, check_text, read_sentencepiece, read_words, word_id
+from .languages import Languages, SeveralLanguages
+
+#: In the order of their ids, as fairseq has them.
+CODES = (
+    "af", "am", "ar", "ast", "az", "ba", "be", "bg", "bn", "br", "bs", "ca", "ceb", "cs", "cy", "da", "de", "el",
+    "en", "es", "et", "fa", "ff", "fi", "fr", "fy", "ga", "gd", "gl", "gu", "ha", "he", "hi", "hr", "ht", "hu",
+    "hy", "id", "ig", "ilo", "is", "it", "ja", "jv", "ka", "kk", "km", "kn", "ko", "lb", "lg", "ln", "lo", "lt",
+    "lv", "mg", "mk", "ml", "mn", "mr", "ms", "my", "ne", "nl", "no", "ns", "oc", "or", "pa", "pl", "ps", "pt",
+    "ro", "ru", "sd", "si", "sk", "sl", "so", "sq", "sr", "ss", "su", "sv", "sw", "ta", "th", "tl", "tn", "tr",
+    "uk", "ur", "uz", "vi", "wo", "xh", "yi", "yo", "zh", "zu",
+)
+
+
+def read(folder, fields, config):
+    """The tokenizer of a folder."""
+    words, ids = read_words(folder, "vocab.json")
+    for word in ("</s>", "<unk>"):
+        word_id(ids, word, os.path.join(folder, "vocab.json"))
+    codes = {code: len(words) + i for i, code in enumerate(CODES)}
+    source, target = (config.get(name) if config.get(name) in codes else None for name in ("src_lang", "tgt_lang"))
+    return M2M100Tokenizer(read_sentencepiece(folder, "sentencepiece.bpe.model"), words, ids,
+                           Languages(codes, source, target))
+
+
+class M2M100Tokenizer(SeveralLanguages):
+    """The code of the language, the pieces, EOS."""
+
+    def __init__(self, pieces, words, ids, languages):
+        self._pieces, self._ids, self._languages = pieces, ids, languages
+        self._words = [*words, *(f"__{code}__" for code in languages.ids)]
+
+    def __len__(self):
+        return len(self._words)
+
+    def __repr__(self):
+        return f"M2M100Tokenizer({len(self)} words)"
+
+    def encode(self, text):
+        return self._marked(text, self._languages.source)
+
+    def encode_target(self, text):
+        return self._marked(text, self._languages.target)
+
+    def _marked(self, text, code):
+        unknown = self._ids["<unk>"]
+        ids = [self._ids.get(piece, unknown) for piece in self._pieces.encode(check_text(text), out_type=str)]
+        return self._languages.marked(ids, self._ids["</s>"], code)
+
+    def decode(self, ids):
+        special = {"<s>", "</s>", "<pad>", "<unk>", *self._words[len(self._ids):]}
+        return self._pieces.decode_pieces([piece for piece in self.tokens(ids) if piece not in special]).strip()
+
+    def tokens(self, ids):
+        return [self._words[i] for i in check_ids(ids, len(self))]

@@ -1,0 +1,62 @@
+"""MarianMT (OPUS-MT): SentencePiece for source and target, and vocab.json for the ids of both."""
+
+import os
+import re
+
+from .files import check_ids, check_text, read_sentencepiece, read_words, word_id
+from .languages import OneLanguage
+
+#: A target language, as models of several want it: the first word of the source.
+_LANGUAGE = re.compile(r">>[^<>]{1,64}<<")
+_SPACE = "▁"
+
+
+def read(folder, fields, config):
+    """The tokenizer of a folder."""
+    words, ids = read_words(folder, "vocab.json")
+    target = (words, ids)
+    if os.path.exists(os.path.join(folder, "target_vocab.json")):
+        target = read_words(folder, "target_vocab.json")
+    path = os.path.join(folder, "vocab.json")
+    special = {name: config.get(f"{name}_token", default) for name, default in
+               (("eos", "</s>"), ("unk", "<unk>"), ("pad", "<pad>"))}
+    special = {name: word.get("content") if isinstance(word, dict) else word for name, word in special.items()}
+    for name in ("eos", "unk"):
+        word_id(ids, special[name], path)
+        word_id(target[1], special[name], path)
+    return MarianTokenizer(read_sentencepiece(folder, "source.spm"), read_sentencepiece(folder, "target.spm"),
+                           ids, target, special)
+
+
+class MarianTokenizer(OneLanguage):
+    """Text to pieces by the SentencePiece model of its side, pieces to ids by the vocabulary."""
+
+    def __init__(self, source, target, ids, target_words, special):
+        self._source, self._target, self._ids, self._special = source, target, ids, special
+        self._words, self._target_ids = target_words
+
+    def __len__(self):
+        return len(self._ids)
+
+    def __repr__(self):
+        return f"MarianTokenizer({len(self)} words)"
+
+    def encode(self, text):
+        return self._encoded(text, self._source, self._ids)
+
+    def encode_target(self, text):
+        return self._encoded(text, self._target, self._target_ids)
+
+    def _encoded(self, text, model, ids):
+        code, unknown = _LANGUAGE.match(check_text(text)), ids[self._special["unk"]]
+        pieces = [code.group()] if code else []
+        pieces += model.encode(text[code.end():] if code else text, out_type=str)
+        return [*(ids.get(piece, unknown) for piece in pieces), ids[self._special["eos"]]]
+
+    def decode(self, ids):
+        special = set(self._special.values())
+        pieces = [piece for piece in self.tokens(ids) if piece not in special]
+        return self._target.decode_pieces(pieces).replace(_SPACE, " ").strip()
+
+    def tokens(self, ids):
+        return [self._words[i] for i in check_ids(ids, len(self._words))]

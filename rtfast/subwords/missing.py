@@ -1,0 +1,17 @@
+"""What stands for a tokenizer whose package is not installed."""
+
+
+class MissingTokenizer:
+    """A model with it works on ids; text is an ImportError that says what to install."""
+
+    def __init__(self, package):
+        self._package = package
+
+    def __repr__(self):
+        return f"MissingTokenizer({self._package!r})"
+
+    def _refuse(self, *_, **__):
+        raise ImportError(f"this model's tokenizer needs the package {self._package!r}: pip install 'rtfast[text]', or "
+                          "generate() from ids")
+
+    encode = encode_target = decode = tokens = for_languages = _refuse
