@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from . import backends, checkpoint, generate, inputs
+from . import backends, checkpoint, generate, hub, inputs
 from .decoder_steps import DecoderSteps
 from .generation_options import GenerationOptions
 from .greedy_search import GreedySearch
@@ -185,7 +185,8 @@ class Transformer:
 
         src_lang, tgt_lang: codes of languages, of a tokenizer that has several (`model.tokenizer.languages`); see also
         `for_languages`. target_prefix: text that the translation begins with, or one for each text. The rest as in
-        `generate`, whose `Hypothesis` has the text too. Raises ValueError where the model has no tokenizer, and as `generate`.
+        `generate`, whose `Hypothesis` has the text too. Raises ValueError where the model has no tokenizer, and as
+        `generate`.
         """
         if self.tokenizer is None:
             raise ValueError("translate: this model has no tokenizer; give it one, or generate() from ids")
@@ -434,15 +435,24 @@ def _texts(found):
 SHIPPED = os.path.join(os.path.dirname(__file__), "models", "en_es")
 
 
-def load(folder=None):
-    """The model in a folder: one that `Transformer.save` wrote, bit for bit, or a Hugging Face checkpoint.
+def load(name=None, *, revision=None, cache_dir=None, local_files_only=False):
+    """The model in a folder, or on the Hugging Face hub.
 
-    Of the latter MarianMT, BART, mBART, M2M100, NLLB and T5 (rtfast/families), without their tokenizers. Without a
-    folder: the small English-to-Spanish model that comes with rtfast.
+    name: a folder that `Transformer.save` wrote, read bit for bit, or a Hugging Face checkpoint of MarianMT, BART,
+    mBART, M2M100, NLLB or T5 (rtfast/families) with its tokenizer (rtfast/subwords); or the name of such a one on the
+    hub, "owner/name", which is downloaded (rtfast/hub.py; revision, cache_dir and local_files_only are
+    huggingface_hub's). Without a name: the small English-to-Spanish model that comes with rtfast.
 
-    Raises FileNotFoundError for a missing file, `checkpoint.CheckpointError` (a ValueError) for a bad one.
+    Raises FileNotFoundError for a missing file, `CheckpointError` (a ValueError) for a bad one, ImportError and
+    ConnectionError where nothing can be downloaded.
     """
-    folder = SHIPPED if folder is None else folder
+    if name is not None and hub.is_name(name):
+        folder = hub.folder_of(name, revision, cache_dir, local_files_only)
+    elif revision is not None or cache_dir is not None or local_files_only:
+        raise ValueError("load: revision, cache_dir and local_files_only are for names on the hub, \"owner/name\"; got "
+                         f"{name!r}")
+    else:
+        folder = SHIPPED if name is None else name
     config, weights, tokenizer, generation = checkpoint.load(folder, stored=True)
     ignored = GenerationOptions.unsupported(generation or {})
     if ignored:
