@@ -73,7 +73,7 @@ def blaming_the_user(what=""):
         yield
     except BrokenPipeError:
         raise
-    except (OSError, MemoryError, TypeError, ValueError, OverflowError) as error:
+    except (OSError, MemoryError, TypeError, ValueError, OverflowError, ImportError) as error:
         start = f"{what}: " if what and getattr(error, "filename", None) is None else ""
         raise UserError(start + explain(error)) from error
 

@@ -54,6 +54,6 @@ def folder_of(name, revision=None, cache_dir=None, local_files_only=False):
     if not any(file.endswith(".safetensors") for file in os.listdir(folder)):
         raise CheckpointError(
             f"{name}: has no .safetensors file; its pickles can run code when they are read, so rtfast reads none: "
-            "look for a revision with safetensors on its page (revision=\"refs/pr/...\"), or convert it once, where you "
-            "trust it: transformers.AutoModelForSeq2SeqLM.from_pretrained(name).save_pretrained(folder)")
+            "look for a revision with safetensors on its page (revision=\"refs/pr/...\"), or convert it once, where "
+            "you trust it: transformers.AutoModelForSeq2SeqLM.from_pretrained(name).save_pretrained(folder)")
     return folder

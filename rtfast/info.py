@@ -22,6 +22,10 @@ examples:
 #: What is not needed to run, and what it is for: what pyproject.toml's extras name, and torch.
 OPTIONAL = {
     "pytest": "tests and benchmarks",
+    "tokenizers": "text of checkpoints with tokenizer.json",
+    "sentencepiece": "text of checkpoints with .spm or .model files",
+    "huggingface-hub": "checkpoints by their names on the hub",
+    "rich": "the progress bar of rtfast translate",
     "hypothesis": "tests",
     "safetensors": "tests",
     "pytest-benchmark": "benchmarks",

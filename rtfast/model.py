@@ -197,9 +197,23 @@ class Transformer:
                 text, max_new_tokens, target_prefix=target_prefix, return_dict_in_generate=return_dict_in_generate,
                 **options)
         if target_prefix is not None:
-            options["decoder_input_ids"] = self._prefix_ids(target_prefix)
-        found = self.generate(text, max_new_tokens, return_dict_in_generate=True, **options)
-        return found if return_dict_in_generate else _texts(found)
+            options["decoder_input_ids"] = self.prefix_ids(target_prefix)
+        found = self.generate(text, max_new_tokens, return_dict_in_generate=return_dict_in_generate, **options)
+        return found if return_dict_in_generate else self._texts(found)
+
+    def _texts(self, found):
+        """The texts of lists of ids, in lists as these are."""
+        if found and isinstance(found[0], list):
+            return [self._texts(row) for row in found]
+        return self.tokenizer.decode(found)
+
+    def prefix_ids(self, text):
+        """Ids for `decoder_input_ids` of text that a target begins with: without the EOS that ends a whole one."""
+        end = set(self.generation.eos_ids)
+        rows = [text] if isinstance(text, str) else text
+        ids = [self.tokenizer.encode_target(row) for row in rows]
+        ids = [row[:-1] if row and row[-1] in end else row for row in ids]
+        return ids[0] if isinstance(text, str) else ids
 
     def for_languages(self, src_lang=None, tgt_lang=None):
         """This model with its tokenizer set to a pair of languages; the weights are shared.
@@ -247,14 +261,6 @@ class Transformer:
             return [np.array([start])] * n
         given = inputs.read_prefixes(decoder_input_ids, "decoder_input_ids", self.config, n)
         return [ids if len(ids) and ids[0] == start else np.concatenate(([start], ids)) for ids in given]
-
-    def _prefix_ids(self, text):
-        """Ids of what a translation begins with: text without the EOS that ends a whole target."""
-        end = set(self.generation.eos_ids)
-        rows = [text] if isinstance(text, str) else text
-        ids = [self.tokenizer.encode_target(row) for row in rows]
-        ids = [row[:-1] if row and row[-1] in end else row for row in ids]
-        return ids[0] if isinstance(text, str) else ids
 
     def _generate(self, batch, prompts, options, max_batch_tokens, stop, scores, attention):
         """`Hypothesis` lists, one for each sentence."""
@@ -424,11 +430,6 @@ def _capacity(sources, targets, steps=0, lanes=1):
     target_lengths = [len(ids) for ids in targets]
     rows = max(sum(target_lengths), len(sources) * lanes if steps else 0)
     return Capacity(len(sources), sum(lengths), max(lengths), rows, max([steps, *target_lengths]), lanes)
-
-
-def _texts(found):
-    """The texts of hypotheses, in lists as these are."""
-    return [_texts(row) for row in found] if isinstance(found, list) else found.text
 
 
 #: The model that comes with rtfast: English to Spanish, within the grammar of docs/shipped_model.md.

@@ -1,62 +1,167 @@
-"""Translation of text, or of each line of stdin, with the model that comes with rtfast or another.
+"""Translation of text, of a file, or of the lines of stdin, with the model that comes with rtfast or another.
 
 The model that comes along turns English into Spanish, within a small grammar (docs/shipped_model.md): a word
-that it does not know is an error. Empty lines stay empty.
+that it does not know is an error. A line of input gives a line of output, in order; empty lines stay empty.
 """
 
 import rtfast
 from rtfast.cli import UserError, blaming_the_user, whole_number
-from rtfast.generate_command import lines_of_stdin
+from rtfast.line_files import LineReader, LineWriter
+from rtfast.progress import progress
 
 EXAMPLES = """\
 examples:
   rtfast translate "Hello world"
   rtfast translate "the red house" "we will dance tomorrow"
   rtfast translate < in.txt > out.txt
-  rtfast translate --model FOLDER "a sentence of that model's language\""""
+  rtfast translate --model FOLDER --input in.txt --output out.txt --resume
+  rtfast translate --model owner/name --num-beams 5 --num-return-sequences 5 --scores "a sentence"
+  rtfast translate --model FOLDER --src-lang eng_Latn --tgt-lang spa_Latn < in.txt"""
 
-#: Lines of stdin that are translated at a time, where no person is waiting for each.
-LINES = 64
+#: Lines that are translated at a time: enough to put sentences of one length together.
+LINES = 512
+
+#: Options of `Transformer.generate`, which the model's own defaults stand for where they are not given.
+_OPTIONS = ("num_beams", "num_return_sequences", "length_penalty", "no_repeat_ngram_size", "repetition_penalty",
+            "max_new_tokens")
 
 
 def add_arguments(parser):
-    parser.add_argument("text", nargs="*", help="sentences, a translation each; without any: lines of stdin")
-    parser.add_argument("--model", metavar="FOLDER", help="a model with a tokenizer (default: English-Spanish)")
-    parser.add_argument("--max-new-tokens", type=whole_number(1), metavar="N",
-                        help="stop after N words (default: as many as the model has positions)")
+    parser.add_argument("text", nargs="*", help="sentences, a translation each; without any: the lines of the input")
+    parser.add_argument("--model", metavar="MODEL", help="a folder, or a name on the hub (default: English-Spanish)")
+    group = parser.add_argument_group("files")
+    group.add_argument("--input", metavar="FILE", help="lines to translate (default: stdin)")
+    group.add_argument("--output", metavar="FILE", help="where to write them (default: stdout)")
+    group.add_argument("--resume", action="store_true", help="go on where the output ends")
+    group.add_argument("--force", action="store_true", help="overwrite the output")
+    group.add_argument("--progress", action="store_true", default=None, help="show it though stderr is no terminal")
+    group.add_argument("--quiet", action="store_false", dest="progress", help="show no progress")
+    group = parser.add_argument_group("translation")
+    group.add_argument("--src-lang", metavar="CODE", help="language of the text, where the model has several")
+    group.add_argument("--tgt-lang", metavar="CODE", help="language to translate into")
+    group.add_argument("--target-prefix", metavar="TEXT", help="what every translation begins with")
+    group.add_argument("--num-beams", type=whole_number(1), metavar="N", help="beam search with N beams")
+    group.add_argument("--num-return-sequences", type=whole_number(1), metavar="N",
+                       help="the N best of each line, one line each")
+    group.add_argument("--scores", action="store_true", help="begin every line with its score and a tab")
+    group.add_argument("--length-penalty", type=float, metavar="X", help="of beams: score / length ** X")
+    group.add_argument("--no-repeat-ngram-size", type=whole_number(1), metavar="N", help="no N words twice")
+    group.add_argument("--repetition-penalty", type=float, metavar="X", help="of words that came before")
+    group.add_argument("--max-new-tokens", type=whole_number(1), metavar="N",
+                       help="stop after N words (default: as the model says, or as many as it has positions)")
+    group.add_argument("--max-batch-tokens", type=whole_number(1), metavar="N", help="words worked on at a time")
+    group.add_argument("--truncation", action="store_true", help="cut lines that are too long for the model")
+    group.add_argument("--stream", action="store_true", help="print one sentence as it is generated")
 
 
 def run(arguments):
-    """Load the model, then translate the sentences or every line of stdin."""
-    with blaming_the_user():
-        model = rtfast.load(arguments.model)
-    if model.tokenizer is None:
-        raise UserError(f"{arguments.model}: this model has no tokenizer; rtfast generate --ids takes ids")
+    """Load the model, then translate the sentences or every line of the input."""
+    check_together(arguments)
+    translator = Translator(arguments)
+    if arguments.stream:
+        for piece in translator.stream(arguments.text[0]):
+            print(piece, end="", flush=True)
+        print()
+        return
     for number, sentence in enumerate(arguments.text, start=1):
-        print(translated(model, [sentence], [f"text {number}"] if len(arguments.text) > 1 else [""], arguments)[0])
+        place = f"text {number}" if len(arguments.text) > 1 else ""
+        print("\n".join(translator([sentence], [place])[0]))
     if not arguments.text:
-        for numbers, lines in _batches(lines_of_stdin()):
-            where = [f"line {number}" for number in numbers]
-            print("\n".join(translated(model, lines, where, arguments)), flush=True)
+        translate_lines(translator, arguments)
 
 
-def translated(model, sentences, where, arguments):
-    """The translations of sentences, those without words empty; where: begins the message of an error in each."""
-    ids = []
-    for sentence, place in zip(sentences, where, strict=True):
-        with blaming_the_user(place):
-            ids.append(model.tokenizer.encode(sentence))
-            if len(ids[-1]) > model.config.max_length:
-                raise UserError(f"{place + ': ' if place else ''}{len(ids[-1])} words, but the model reads at most "
-                                f"{model.config.max_length}")
-    full = [i for i, words in enumerate(ids) if words]
-    out = [""] * len(sentences)
-    if full:
-        with blaming_the_user("--max-new-tokens"):
-            generated = model.generate([ids[i] for i in full], arguments.max_new_tokens)
-        for i, words in zip(full, generated, strict=True):
-            out[i] = as_written(model.tokenizer.decode(words), sentences[i])
-    return out
+def check_together(arguments):
+    """Raise UserError for options that another one makes void."""
+    for name in ("input", "output"):
+        if arguments.text and getattr(arguments, name) is not None:
+            raise UserError(f"--{name} cannot be given with text on the command line")
+    if (arguments.resume or arguments.force) and arguments.output is None:
+        raise UserError(f"--{'resume' if arguments.resume else 'force'} needs --output FILE")
+    if arguments.resume and arguments.force:
+        raise UserError("--resume cannot be given with --force: one keeps the output, the other does not")
+    if arguments.stream and len(arguments.text) != 1:
+        raise UserError(f"--stream needs one sentence on the command line, got {len(arguments.text)}")
+    for name in ("num_beams", "num_return_sequences", "scores", "length_penalty"):
+        if arguments.stream and getattr(arguments, name):
+            raise UserError(f"--{name.replace('_', '-')} cannot be given with --stream")
+
+
+def translate_lines(translator, arguments):
+    """The input's lines, chunk by chunk."""
+    with LineReader(arguments.input) as reader, \
+            LineWriter(arguments.output, resume=arguments.resume, force=arguments.force,
+                       together=arguments.num_return_sequences or 1) as writer:
+        reader.skip(writer.done)
+        with progress(arguments.progress, reader.size) as shown:
+            while chunk := reader.chunk(LINES):
+                translations = translator([line for _, line in chunk], [f"line {number}" for number, _ in chunk])
+                writer.write([line for lines in translations for line in lines])
+                shown.advance(len(chunk), translator.tokens, reader.read_bytes)
+
+
+class Translator:
+    """Called with sentences, their translations as lines; `tokens` is then how many words these have."""
+
+    def __init__(self, arguments):
+        with blaming_the_user():
+            self._model = rtfast.load(arguments.model)
+            if self._model.tokenizer is None:
+                raise UserError(f"{arguments.model}: this model has no tokenizer; rtfast generate --ids takes ids")
+            if arguments.src_lang is not None or arguments.tgt_lang is not None:
+                self._model = self._model.for_languages(arguments.src_lang, arguments.tgt_lang)
+        self._tokenizer = self._model.tokenizer
+        self._options = {name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None}
+        self._options = {**getattr(self._tokenizer, "target_options", {}), **self._options}
+        self._many, self._scores = arguments.num_return_sequences or 1, arguments.scores
+        self._truncation, self._prefix = arguments.truncation, arguments.target_prefix
+        self._max_batch_tokens, self._shipped = arguments.max_batch_tokens, arguments.model is None
+        self.tokens = 0
+        with blaming_the_user():
+            self._model.generation.merged(**self._options)
+
+    def __call__(self, sentences, where):
+        """Lines for each of the sentences; where: begins the message of an error in each."""
+        ids, limit = [], self._model.config.max_length
+        for sentence, place in zip(sentences, where, strict=True):
+            with blaming_the_user(place):
+                ids.append(self._tokenizer.encode(sentence) if sentence.strip() else [])
+                if len(ids[-1]) > limit and not self._truncation:
+                    raise UserError(f"{place + ': ' if place else ''}{len(ids[-1])} words, but the model reads at most "
+                                    f"{limit} (--truncation cuts)")
+        full = [i for i, words in enumerate(ids) if words]
+        out, self.tokens = [[""] * self._many for _ in sentences], 0
+        if full:
+            with blaming_the_user():
+                found = self._generated([ids[i] for i in full])
+            for i, lines in zip(full, found, strict=True):
+                out[i] = [self._line(hypothesis, sentences[i]) for hypothesis in lines]
+        return out
+
+    def stream(self, sentence):
+        """The pieces of one translation."""
+        with blaming_the_user():
+            yield from self._model.stream(
+                sentence, truncation=self._truncation, decoder_input_ids=self._prefix_ids(), **self._options)
+
+    def _generated(self, ids):
+        """For each sentence a list of ids, or of `Hypothesis` where scores are wanted."""
+        found = self._model.generate(
+            ids, decoder_input_ids=self._prefix_ids(), truncation=self._truncation,
+            max_batch_tokens=self._max_batch_tokens, return_dict_in_generate=self._scores, **self._options)
+        found = found if self._many > 1 else [[one] for one in found]
+        for row in found:  # the rules may leave fewer than were asked for
+            row += [row[-1]] * (self._many - len(row))
+        return found
+
+    def _prefix_ids(self):
+        return None if self._prefix is None else self._model.prefix_ids(self._prefix)
+
+    def _line(self, hypothesis, sentence):
+        words = hypothesis.ids if self._scores else hypothesis
+        self.tokens += len(words)
+        text = " ".join(self._tokenizer.decode(words).splitlines())
+        text = as_written(text, sentence) if self._shipped else text
+        return f"{hypothesis.score:.6f}\t{text}" if self._scores else text
 
 
 def as_written(translation, text):
@@ -66,16 +171,3 @@ def as_written(translation, text):
         if letter.isalpha():
             return translation[:i] + letter.upper() + translation[i + 1:] if first.isupper() else translation
     return translation
-
-
-def _batches(lines):
-    """(numbers, lines) of so many at a time that nobody waits: one by one first, then LINES."""
-    numbers, held, size = [], [], 1
-    for number, line in enumerate(lines, start=1):
-        numbers.append(number)
-        held.append(line.rstrip("\n"))
-        if len(held) == size:
-            yield numbers, held
-            numbers, held, size = [], [], LINES
-    if held:
-        yield numbers, held

@@ -1,0 +1,88 @@
+"""How far a long translation is, on stderr: a bar by `rich` where it is installed, else a line now and then."""
+
+import sys
+import time
+
+from rtfast.cli import note
+
+#: Seconds between two lines where there is no bar.
+INTERVAL = 5.0
+
+
+def progress(wanted, size):
+    """What shows the progress: a context manager with `advance`. wanted: None for a bar on a terminal only.
+
+    size: bytes of the input, None where it is not known.
+    """
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    if wanted is False or (wanted is None and not terminal):
+        return Nothing()
+    try:
+        import rich.progress
+    except ImportError:
+        return Lines()
+    return Bar(rich.progress, size)
+
+
+class Nothing:
+    """Shows nothing."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def advance(self, lines, tokens, read_bytes):
+        """So many more lines and tokens are done; read_bytes of the input so far."""
+
+
+class Lines(Nothing):
+    """A line every few seconds, and one at the end."""
+
+    def __enter__(self):
+        self._start = self._shown = time.perf_counter()
+        self._lines = self._tokens = 0
+        return self
+
+    def __exit__(self, *_):
+        self._show()
+
+    def advance(self, lines, tokens, read_bytes):
+        self._lines += lines
+        self._tokens += tokens
+        if time.perf_counter() - self._shown > INTERVAL:
+            self._show()
+
+    def _show(self):
+        self._shown = time.perf_counter()
+        seconds = max(self._shown - self._start, 1e-9)
+        note(f"rtfast translate: {self._lines:,} lines, {self._lines / seconds:,.1f} lines/s, "
+             f"{self._tokens / seconds:,.0f} tokens/s")
+
+
+class Bar(Nothing):
+    """A bar over the bytes of the input, with lines and tokens a second and the time left."""
+
+    def __init__(self, module, size):
+        columns = [module.TextColumn("{task.fields[lines]:,} lines"), module.BarColumn(), module.TaskProgressColumn(),
+                   module.TextColumn("{task.fields[speed]}"), module.TimeRemainingColumn()]
+        import rich.console
+        self._bar = module.Progress(*columns, console=rich.console.Console(stderr=True))
+        self._size, self._lines, self._tokens = size, 0, 0
+
+    def __enter__(self):
+        self._start = time.perf_counter()
+        self._task = self._bar.add_task("", total=self._size, lines=0, speed="")
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self._bar.stop()
+
+    def advance(self, lines, tokens, read_bytes):
+        self._lines += lines
+        self._tokens += tokens
+        seconds = max(time.perf_counter() - self._start, 1e-9)
+        self._bar.update(self._task, completed=read_bytes, lines=self._lines, speed=(
+            f"{self._lines / seconds:,.1f} lines/s, {self._tokens / seconds:,.0f} tokens/s"))
