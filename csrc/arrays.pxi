@@ -306,7 +306,8 @@ def top_k(x, Py_ssize_t k, bint log_softmax, values, ids):
     if x.shape[0] == 0:
         return
     options[0], options[1] = k, log_softmax
-    op.arguments.top = TopArguments(address(x), options, address(values), <int64_t*> address(ids), 0, x.shape[1], k)
+    op.arguments.top = TopArguments(
+        address(x), &options[0], address(values), <int64_t*> address(ids), 0, x.shape[1], k)
     run_rows(&op, x.shape[0], <SizeFunction> (<void*> size_top[vf] if holds_floats(x) else <void*> size_top[vd]))
 
 

@@ -11,7 +11,7 @@ cdef inline bint ranks_before(double x, double y) noexcept nogil:
 
 cdef double log_sum_of_powers(const vec* x, Py_ssize_t n, double largest) noexcept nogil:
     """log(sum(exp(x - largest)))."""
-    cdef vec sums[4]
+    cdef vec sums[8]               # 16 lanes: so many vectors of two doubles
     cdef vec shift = constant(largest, x), lowest = constant(-INFINITY, x)
     cdef Py_ssize_t i, width = lanes(x)
     cdef int j, per_row = row_vectors(x)
