@@ -45,6 +45,20 @@ cdef void size_embedding(Op* op, Py_ssize_t rows, int threads, const vec* like) 
     op.task = <TaskFunction> (<void*> embedding_task[vec])
 
 
+cdef void copy_task(const RowArguments* row, Py_ssize_t task, vec* scratch) noexcept nogil:
+    """out = x: states that the caller gives."""
+    cdef Py_ssize_t first = task * row.rows_per_task * row.width
+    cdef Py_ssize_t n = min(row.rows * row.width - first, row.rows_per_task * row.width)
+    memcpy(at(<vec*> row.out, first), at(<const vec*> row.x, first), n * number_bytes(scratch))
+
+
+cdef void size_copy(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
+    cdef RowArguments* row = &op.arguments.row
+    row.rows = rows
+    split_rows(op, rows, row.width, threads, &row.rows_per_task, 100)
+    op.task = <TaskFunction> (<void*> copy_task[vec])
+
+
 cdef void gather_task(const GatherArguments* gather, Py_ssize_t task, vec* scratch) noexcept nogil:
     cdef Py_ssize_t r, n = gather.width, first = task * gather.rows_per_task
     for r in range(first, min(gather.rows, first + gather.rows_per_task)):

@@ -193,6 +193,13 @@ cdef class Executor:
         bound.size[i] = <SizeFunction> (<void*> size_embedding[vf] if self.is_float else <void*> size_embedding[vd])
         return 0
 
+    cdef int bind_input(self, BoundProgram bound, Py_ssize_t i, op) except -1:
+        bound.ops[i].arguments.row = RowArguments(
+            address(self.index[op.output.dimension + "_states"]), NULL, self.buffer(bound, op.output),
+            0, op.output.width, 0, 0)
+        bound.size[i] = <SizeFunction> (<void*> size_copy[vf] if self.is_float else <void*> size_copy[vd])
+        return 0
+
     cdef int bind_linear(self, BoundProgram bound, Py_ssize_t i, op) except -1:
         cdef PackedWeight packed = self.weights.linear(op)
         bound.ops[i].arguments.linear = LinearArguments(
@@ -377,6 +384,7 @@ cdef class Executor:
 
 
 BINDERS = {
+    "input": lambda Executor e, BoundProgram b, i, op: e.bind_input(b, i, op),
     "embedding": lambda Executor e, BoundProgram b, i, op: e.bind_embedding(b, i, op),
     "linear": lambda Executor e, BoundProgram b, i, op: e.bind_linear(b, i, op),
     "store": lambda Executor e, BoundProgram b, i, op: e.bind_store(b, i, op),

@@ -42,7 +42,7 @@ cdef struct NormArguments:           # out = layer_norm(x) or layer_norm(x + y)
     double eps
     int form                         # PAPER, ARTICLE or RMS, see layer_norm.pxi
 
-cdef struct RowArguments:            # out = softmax(x), x + y, an activation of x, or gated, row by row
+cdef struct RowArguments:            # out = x, softmax(x), x + y, an activation of x, or gated, row by row
     const void* x
     const void* y
     void* out

@@ -16,11 +16,12 @@ from .model import Transformer, load
 from .search import Hypothesis
 from .threads import get_num_threads, set_num_threads
 from .tokenizer import WordTokenizer
+from .torch_modules import from_torch
 from .trace import Trace
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CheckpointError", "Config", "GenerationOptions", "Hypothesis", "Trace", "Transformer", "WordTokenizer", "article",
-    "backend", "get_num_threads", "kernels", "load", "set_num_threads",
+    "backend", "from_torch", "get_num_threads", "kernels", "load", "set_num_threads",
 ]

@@ -162,6 +162,8 @@ def _own_config(path, fields):
     del fields["model_type"], fields["format_version"]
     with _naming(path):
         config = Config.from_dict(fields)
+        if config.vocab_size is None:
+            raise ValueError("Config: vocab_size must be an integer, got None")
         if tokenizer is not None:
             tokenizer = WordTokenizer.from_dict(tokenizer)
             _check_tokenizer(config, tokenizer)

@@ -17,7 +17,8 @@ MAX_NUMBER = 3.4028234663852886e38
 DTYPES = ("float32", "float64")
 POSITIONS = ("sinusoidal", "halves", "tensor2tensor", "learned", "relative", None)
 
-_SIZES = ("vocab_size", "d_model", "n_heads", "d_ff", "max_length")
+_SIZES = ("d_model", "n_heads", "d_ff", "max_length")
+_VOCABULARIES = ("vocab_size", "target_vocab_size")
 _HEAD_SIZES = ("d_key", "d_value")
 _RELATIVE = ("relative_buckets", "relative_distance")
 _LAYERS = ("n_encoder_layers", "n_decoder_layers")
@@ -37,8 +38,9 @@ class Config:
     does not fit. `dataclasses.replace(config, ...)` checks again, but keeps d_key and d_value as they are.
     """
 
-    #: words in the vocabulary, of source and target alike unless target_vocab_size is given
-    vocab_size: int
+    #: words in the vocabulary, of source and target alike unless target_vocab_size is given; None for a
+    #: `StateTransformer`, which has no words: states go in and come out
+    vocab_size: int | None
     #: width of the embedding and of every sublayer's output (3.1)
     d_model: int = 512
     #: parallel attention heads (3.2.2)
@@ -76,6 +78,8 @@ class Config:
     gated: bool = False
     #: added to the variance (to the standard deviation with article_layer_norm), so that it is not zero
     layer_norm_eps: float = 1e-5
+    #: the same of the final norm; None is layer_norm_eps
+    final_norm_eps: float | None = None
     #: divide by (std + eps), as the article "The Random Transformer" does, not by sqrt(variance + eps)
     article_layer_norm: bool = False
     #: how positions are marked: "sinusoidal" (3.5); "halves", all sines before all cosines (Marian);
@@ -113,6 +117,9 @@ class Config:
     def __post_init__(self):
         for name in _SIZES:
             self._set(name, _integer(name, getattr(self, name), 1, MAX_SIZE))
+        for name in _VOCABULARIES:
+            if getattr(self, name) is not None:
+                self._set(name, _integer(name, getattr(self, name), 1, MAX_SIZE, "None or "))
         for name in _LAYERS:
             self._set(name, _integer(name, getattr(self, name), 0, MAX_LAYERS))
         for name in _HEAD_SIZES:
@@ -120,16 +127,16 @@ class Config:
         for name in _RELATIVE:
             self._set(name, _integer(name, getattr(self, name), 2, 2**15))
         self._set("position_offset", _integer("position_offset", self.position_offset, 0, 2**15))
-        if self.target_vocab_size is not None:
-            words = _integer("target_vocab_size", self.target_vocab_size, 1, MAX_SIZE, "None or ")
-            self._set("target_vocab_size", words)
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"Config: {name} must be True or False, got {_shown(getattr(self, name))}")
         for name in _IDS:
             if getattr(self, name) is not None:
-                self._set(name, _integer(name, getattr(self, name), 0, self.target_words - 1, "None or "))
+                words = self.target_words or 0
+                self._set(name, _integer(name, getattr(self, name), 0, words - 1, "None or "))
         self._set("layer_norm_eps", _number("layer_norm_eps", self.layer_norm_eps, least=0.0))
+        if self.final_norm_eps is not None:
+            self._set("final_norm_eps", _number("final_norm_eps", self.final_norm_eps, least=0.0))
         self._set("embedding_scale", _number("embedding_scale", self.embedding_scale))
         self._set("output_scale", _number("output_scale", self.output_scale))
         if self.attention_scale is not None:
@@ -145,7 +152,7 @@ class Config:
 
     @property
     def target_words(self):
-        """Words in the target's vocabulary: target_vocab_size, or vocab_size where it is shared."""
+        """Words in the target's vocabulary: target_vocab_size, or vocab_size where it is shared; None without words."""
         return self.vocab_size if self.target_vocab_size is None else self.target_vocab_size
 
     @property
@@ -175,7 +182,7 @@ class Config:
                 raise ValueError(
                     f"Config: d_model * n_heads * {name} must be < 2**48, got {width * self.d_model}")
         for name in ("vocab_size", "target_words", "d_ff", "max_length"):
-            elements = self.d_model * getattr(self, name)
+            elements = self.d_model * (getattr(self, name) or 0)
             if elements >= MAX_ELEMENTS:
                 raise ValueError(f"Config: d_model * {name} must be < 2**48, got {elements}")
 

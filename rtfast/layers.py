@@ -14,6 +14,13 @@ from .program import OUTPUT, TARGET, View
 SCREEN_WIDTH = 32
 
 
+def given_states(program, name, dimension, d_model, formula="given", inputs=()):
+    """States that the caller gives, in place of an embedding: (rows, d_model)."""
+    out = program.buffer(f"{name}.input", dimension, d_model)
+    program.trace_output(program.append("input", out.name, (), out), formula, inputs)
+    return out
+
+
 def embedding(program, name, dimension, config):
     """Word vectors plus positions (sections 3.4 and 3.5), normalised where the config says so: (rows, d_model)."""
     out = program.buffer(f"{name}.input", dimension, config.d_model)
@@ -140,19 +147,19 @@ def _gated(program, name, x, config):
     return out
 
 
-def _norm_details(name, config):
-    """(weights, options, formula) of the norm that the config has."""
+def _norm_details(name, config, eps=None):
+    """(weights, options, formula) of the norm that the config has; eps: if not layer_norm_eps."""
     weights = (f"{name}.norm.gamma",) if config.rms_norm else (f"{name}.norm.gamma", f"{name}.norm.beta")
     form = "rms" if config.rms_norm else "article" if config.article_layer_norm else "paper"
     formula = {"paper": "(x - mean) / sqrt(var + eps) * gamma + beta",
                "article": "(x - mean) / (std + eps) * gamma + beta",
                "rms": "x / sqrt(mean(x^2) + eps) * gamma"}[form]
-    return weights, {"eps": config.layer_norm_eps, "form": NORMS[form]}, formula
+    return weights, {"eps": config.layer_norm_eps if eps is None else eps, "form": NORMS[form]}, formula
 
 
-def norm(program, name, x, config):
-    """Layer norm (section 3.1): (rows, d_model)."""
-    weights, options, formula = _norm_details(name, config)
+def norm(program, name, x, config, eps=None):
+    """Layer norm (section 3.1): (rows, d_model). eps: if not the config's layer_norm_eps."""
+    weights, options, formula = _norm_details(name, config, eps)
     out = program.buffer(f"{name}.norm", x.dimension, config.d_model)
     op = program.append("layer_norm", out.name, (x,), out, weights=weights, options=options)
     program.trace_output(op, formula, (x.name, *weights))
@@ -191,19 +198,19 @@ def add_and_norm(program, name, x, sublayer, config):
     return out
 
 
-def encoder_layer(program, name, x, cache, config):
+def encoder_layer(program, name, x, cache, config, *, causal=False):
     """Self-attention and feed-forward, each with residual and norm (section 3.1)."""
     attention, feeding = f"{name}.self_attention", f"{name}.feed_forward"
     x = sublayer(program, attention, x, config, lambda x: self_attention(
-        program, attention, x, cache, causal=False, config=config))
+        program, attention, x, cache, causal=causal, config=config))
     return sublayer(program, feeding, x, config, lambda x: feed_forward(program, feeding, x, config))
 
 
-def decoder_layer(program, name, x, self_cache, cross_cache, config):
-    """Causal self-attention, cross-attention and feed-forward (section 3.1)."""
+def decoder_layer(program, name, x, self_cache, cross_cache, config, *, causal=True):
+    """Self-attention that does not see the future, cross-attention and feed-forward (section 3.1)."""
     attention, crossing, feeding = (f"{name}.{part}" for part in ("self_attention", "cross_attention", "feed_forward"))
     x = sublayer(program, attention, x, config, lambda x: self_attention(
-        program, attention, x, self_cache, causal=True, config=config))
+        program, attention, x, self_cache, causal=causal, config=config))
     x = sublayer(program, crossing, x, config, lambda x: cross_attention(program, crossing, x, cross_cache, config))
     return sublayer(program, feeding, x, config, lambda x: feed_forward(program, feeding, x, config))
 

@@ -1,7 +1,7 @@
 """`Transformer`: a config, weights and perhaps a tokenizer, ready to run.
 
 A model is immutable and may be shared by threads. It holds its programs and its packed weights;
-each call borrows a workspace (workspace.py) for the memory that it changes.
+each call borrows a workspace (idle_workspaces.py) for the memory that it changes.
 """
 
 import copy
@@ -14,6 +14,7 @@ from . import backends, checkpoint, generate, hub, inputs
 from .decoder_steps import DecoderSteps
 from .generation_options import GenerationOptions
 from .greedy_search import GreedySearch
+from .idle_workspaces import BATCH, IdleWorkspaces
 from .logits_rules import log_softmax, rules_of
 from .packing import PackedWeights
 from .sampling import Sampling
@@ -22,16 +23,13 @@ from .tokenizer import WordTokenizer
 from .trace import Trace
 from .transformer import decoder_program, encoder_program
 from .weights import prepare_weights, random_weights
-from .workspace import Capacity, Workspace
+from .workspace import Workspace, capacity_for
 
 ENCODER, ENCODER_WITH_MEMORY, DECODER, DECODER_WITH_CHOICE, SCREENED_DECODER = range(5)
 TRACED_ENCODER, TRACED_DECODER = range(2)
 
 #: Words and steps from which on it is worth to keep the output layer as bytes too, and to look at these first.
 WORTH_SCREENING, STEPS_WORTH_SCREENING = 4096, 8
-
-#: Sentences that are encoded and decoded at a time, and idle workspaces that are kept.
-BATCH, IDLE_WORKSPACES = 64, 4
 
 
 class Transformer:
@@ -45,6 +43,8 @@ class Transformer:
     """
 
     def __init__(self, config, weights, tokenizer=None, generation=None):
+        if config.vocab_size is None:
+            raise ValueError("Transformer: config must have a vocab_size, got None; from_torch's models have no words")
         self.config = config
         self.tokenizer = tokenizer
         #: how `generate` generates where it is not told: a GenerationOptions
@@ -59,7 +59,7 @@ class Transformer:
         if self._backend.can_screen() and config.dtype == "float32" and config.target_words >= WORTH_SCREENING:
             self._programs += (decoder_program(config, screen=True),)
         self._packed = PackedWeights(self._backend, config, prepare_weights(config, weights), self._programs)
-        self._idle = []
+        self._workspaces = IdleWorkspaces(self._backend, self._programs, self._packed, config.max_length)
 
     @classmethod
     def random(cls, config, seed=0, vocabulary=None, scale=None):
@@ -345,7 +345,7 @@ class Transformer:
     def _trace(self, source, target, generated=None):
         programs = (encoder_program(self.config, memory=True),
                     decoder_program(self.config, probabilities=True))
-        capacity = _capacity(source.sentences, target.sentences)
+        capacity = capacity_for(source.sentences, target.sentences)
         workspace = Workspace(self._backend, programs, self._packed, capacity, trace=True)
         trace = Trace(source, target, self.tokenizer, generated)
         workspace.encode(TRACED_ENCODER, source.sentences)
@@ -379,57 +379,8 @@ class Transformer:
     # Workspaces -----------------------------------------------------------------------------
 
     def _borrow(self, sources, targets=(), steps=0, lanes=1):
-        return _Borrowed(self, _capacity(sources, targets, steps, lanes))
+        return self._workspaces.borrow(capacity_for(sources, targets, steps, lanes))
 
-
-class _Borrowed:
-    """A workspace of the model for the time of a `with`: an idle one that is large enough, or a new one.
-
-    Only list.pop and list.extend touch the idle ones, each of them atomic: a workspace belongs to the thread
-    that popped it, and a fork in between leaves no lock behind.
-    """
-
-    def __init__(self, model, capacity):
-        self._model, self._capacity = model, capacity
-
-    def __enter__(self):
-        model, idle = self._model, self._model._idle
-        self._workspace, too_small = None, []
-        while self._workspace is None and (workspace := _pop(idle)):
-            if workspace.capacity.covers(self._capacity):
-                self._workspace = workspace
-            else:
-                too_small.append(workspace)
-        idle.extend(too_small)
-        if self._workspace is None:
-            capacity = self._capacity.rounded_up(BATCH, model.config.max_length)
-            self._workspace = Workspace(model._backend, model._programs, model._packed, capacity)
-        return self._workspace
-
-    def __exit__(self, kind, error, traceback):
-        # Only after a run that went well: nothing is left half done in a workspace that is used again.
-        if kind is None:
-            idle, others = self._model._idle, []
-            while workspace := _pop(idle):
-                if not self._workspace.capacity.covers(workspace.capacity):
-                    others.append(workspace)
-            idle.extend([*others[:IDLE_WORKSPACES - 1], self._workspace])
-
-
-def _pop(idle):
-    """The last of a list that other threads pop from too, or None."""
-    try:
-        return idle.pop() if idle else None
-    except IndexError:
-        return None
-
-
-def _capacity(sources, targets, steps=0, lanes=1):
-    """What the sentences take; with `steps`, `lanes` targets of each grow token by token to that length."""
-    lengths = [len(ids) for ids in sources]
-    target_lengths = [len(ids) for ids in targets]
-    rows = max(sum(target_lengths), len(sources) * lanes if steps else 0)
-    return Capacity(len(sources), sum(lengths), max(lengths), rows, max([steps, *target_lengths]), lanes)
 
 
 #: The model that comes with rtfast: English to Spanish, within the grammar of docs/shipped_model.md.

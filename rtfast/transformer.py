@@ -1,44 +1,72 @@
-"""The Transformer's forward pass (section 3.1, figure 1): the encoder's program and the decoder's."""
+"""The Transformer's forward pass (section 3.1, figure 1): the encoder's program and the decoder's.
+
+A config without words (vocab_size None) makes programs that read given states and end with states.
+"""
 
 from . import layers
 from .program import SOURCE, TARGET, Program
 
 
-def encoder_program(config, *, memory):
-    """Source ids to encoder states; with `memory` also each decoder layer's cross keys and values."""
+def encoder_program(config, *, memory=False, causal=False):
+    """The source to encoder states; with `memory` also each decoder layer's cross keys and values.
+
+    causal: no position attends to a later one.
+    """
     program = Program("encoder")
-    x = layers.embedding(program, "encoder", SOURCE, config)
+    x = _read(program, "encoder", SOURCE, config)
     cache = program.cache("encoder", "encoder", config.n_heads, config.d_key, config.d_value)
     for i in range(config.n_encoder_layers):
-        x = layers.encoder_layer(program, f"encoder.layers.{i}", x, cache, config)
-    if config.final_norm:
-        x = layers.norm(program, "encoder", x, config)
-    program.results["states"] = x
+        x = layers.encoder_layer(program, f"encoder.layers.{i}", x, cache, config, causal=causal)
+    program.results["states"] = x = _final_norm(program, "encoder", x, config)
     if memory:
-        for i in range(config.n_decoder_layers):
-            name = f"decoder.layers.{i}.cross_attention"
-            layers.cross_memory(program, name, x, _cache(program, name, "cross", config), config)
+        _cross_memories(program, x, config)
     return program
 
 
-def decoder_program(config, *, probabilities=False, choose=False, screen=False):
-    """Target ids to the logits of the rows asked for, their softmax and the likeliest of each; with `screen` to the
-    likeliest without all logits."""
+def memory_program(config, states=None):
+    """Given encoder states to each decoder layer's cross keys and values. states: their name in a trace, if any."""
+    program = Program("memory")
+    formula, inputs = ("given", ()) if states is None else ("the encoder's states", (states,))
+    x = layers.given_states(program, "memory", SOURCE, config.d_model, formula, inputs)
+    _cross_memories(program, x, config)
+    return program
+
+
+def decoder_program(config, *, causal=True, probabilities=False, choose=False, screen=False):
+    """The target to states and, where there are words, the logits of the rows asked for.
+
+    causal: no position attends to a later one. probabilities: the logits' softmax too; choose: the likeliest words;
+    screen: these without all logits.
+    """
     program = Program("decoder")
-    x = layers.embedding(program, "decoder", TARGET, config)
+    x = _read(program, "decoder", TARGET, config)
     for i in range(config.n_decoder_layers):
         name = f"decoder.layers.{i}"
         x = layers.decoder_layer(
             program, name, x, _cache(program, f"{name}.self_attention", "self", config),
-            _cache(program, f"{name}.cross_attention", "cross", config), config)
-    if config.final_norm:
-        x = layers.norm(program, "decoder", x, config)
-    program.results["states"] = x
+            _cache(program, f"{name}.cross_attention", "cross", config), config, causal=causal)
+    program.results["states"] = x = _final_norm(program, "decoder", x, config)
     if screen:
         layers.likeliest_words(program, x, config)
-    else:
+    elif config.vocab_size is not None:
         layers.next_word(program, x, config, probabilities=probabilities, choose=choose)
     return program
+
+
+def _read(program, side, dimension, config):
+    if config.vocab_size is None:
+        return layers.given_states(program, side, dimension, config.d_model)
+    return layers.embedding(program, side, dimension, config)
+
+
+def _final_norm(program, side, x, config):
+    return layers.norm(program, side, x, config, config.final_norm_eps) if config.final_norm else x
+
+
+def _cross_memories(program, states, config):
+    for i in range(config.n_decoder_layers):
+        name = f"decoder.layers.{i}.cross_attention"
+        layers.cross_memory(program, name, states, _cache(program, name, "cross", config), config)
 
 
 def _cache(program, name, role, config):

@@ -28,29 +28,39 @@ def weight_shapes(config):
     H heads: query and key (d_model, H * d_key), value (d_model, H * d_value), head after head in the columns,
     and the output projection (H * d_value, d_model) of section 3.2.2; feed-forward (d_model, d_ff) and
     (d_ff, d_model) of 3.3; gamma and beta (d_model,) of the layer norm that belongs to each sublayer (3.1).
+    Without a vocab_size only the layers' and the final norms': there are no words.
     Where the config asks for them: learned positions (max_length, d_model) and relative biases
     (relative_buckets, H) of encoder and decoder, the feed-forward network's gate (d_model, d_ff), and further norms.
     """
+    if config.vocab_size is None:
+        return stack_shapes(config, "encoder") | stack_shapes(config, "decoder")
     table = {"embedding.weight": (config.vocab_size, config.d_model)}
     if config.target_vocab_size is not None:
         table["decoder.embedding.weight"] = (config.target_vocab_size, config.d_model)
-    _add_positions(table, config, "encoder")
-    for i in range(config.n_encoder_layers):
-        _add_attention(table, config, f"encoder.layers.{i}.self_attention")
-        _add_feed_forward(table, config, f"encoder.layers.{i}.feed_forward")
-    if config.final_norm:
-        _add_norm(table, config, "encoder")
-    _add_positions(table, config, "decoder")
-    for i in range(config.n_decoder_layers):
-        _add_attention(table, config, f"decoder.layers.{i}.self_attention")
-        _add_attention(table, config, f"decoder.layers.{i}.cross_attention")
-        _add_feed_forward(table, config, f"decoder.layers.{i}.feed_forward")
-    if config.final_norm:
-        _add_norm(table, config, "decoder")
+    for side in ("encoder", "decoder"):
+        _add_positions(table, config, side)
+        table.update(stack_shapes(config, side))
     if not config.tie_embeddings:
         table["output.weight"] = (config.d_model, config.target_words)
     if config.output_bias:
         table["output.bias"] = (config.target_words,)
+    return table
+
+
+def stack_shapes(config, side):
+    """`{name: shape}` of the weights of "encoder" or "decoder": its layers and the norm after them.
+
+    Without words, a side without layers is not there, and neither is its norm.
+    """
+    table, decodes = {}, side == "decoder"
+    layers = config.n_decoder_layers if decodes else config.n_encoder_layers
+    for i in range(layers):
+        _add_attention(table, config, f"{side}.layers.{i}.self_attention")
+        if decodes:
+            _add_attention(table, config, f"{side}.layers.{i}.cross_attention")
+        _add_feed_forward(table, config, f"{side}.layers.{i}.feed_forward")
+    if config.final_norm and (layers or config.vocab_size is not None):
+        _add_norm(table, config, side)
     return table
 
 

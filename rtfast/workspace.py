@@ -41,6 +41,15 @@ class Capacity(NamedTuple):
                 and self.target_length >= other.target_length and self.lanes >= other.lanes)
 
 
+def capacity_for(sources, targets, steps=0, lanes=1):
+    """The `Capacity` that the sentences take; with `steps`, `lanes` targets of each grow token by token to that
+    length."""
+    lengths = [len(ids) for ids in sources]
+    target_lengths = [len(ids) for ids in targets]
+    rows = max(sum(target_lengths), len(sources) * lanes if steps else 0)
+    return Capacity(len(sources), sum(lengths), max(lengths), rows, max([steps, *target_lengths]), lanes)
+
+
 class Workspace:
     """Programs bound to memory of a `Capacity`; `programs` are named by their place."""
 
@@ -68,6 +77,9 @@ class Workspace:
             "top_options": np.array([1, 0]),             # how many of the likeliest words, and log-softmax or not
             "top_ids": np.zeros((max(targets, 1), MOST_TOP), np.int64),
         }
+        for op in (op for program in programs for op in program.ops if op.kind == "input"):
+            states = np.zeros((max(capacity.rows(op.output.dimension), 1), op.output.width), weights.dtype)
+            self.index.setdefault(f"{op.output.dimension}_states", states)
         self._programs = programs
         self._count = np.arange(max(source_rows, target_rows, targets) + 1)
         self._position = self._longest_memory = 0
@@ -76,7 +88,8 @@ class Workspace:
     # Running --------------------------------------------------------------------------------
 
     def encode(self, which, sentences):
-        """Run an encoder program on id arrays; cross keys and values, if it makes them, stay in the caches."""
+        """Run an encoder program on id arrays, or arrays of states (n, d_model) where it reads these; cross keys and
+        values, if it makes them, stay in the caches."""
         rows, longest = self._place("source", sentences)
         self._executor.run(which, len(sentences), rows, 0, 0, longest, 0, longest)
 
@@ -153,9 +166,10 @@ class Workspace:
     def _place(self, side, sentences):
         """Lay the sentences' tokens one after the other; how many rows, and the longest."""
         index, row, longest = self.index, 0, 0
+        tokens = index.get(f"{side}_states", index[f"{side}_ids"])
         for b, ids in enumerate(sentences):
             length = len(ids)
-            index[f"{side}_ids"][row:row + length] = ids
+            tokens[row:row + length] = ids
             index[f"{side}_positions"][row:row + length] = self._count[:length]
             index[f"{side}_keys"][b] = length
             row += length

@@ -13,8 +13,7 @@ from models import ragged_ids, random_ids, random_values, ready_to_decode, small
 from subprocesses import printed
 
 import rtfast
-from rtfast import backends
-from rtfast import model as model_module
+from rtfast import backends, idle_workspaces
 from rtfast.model import DECODER_WITH_CHOICE
 from rtfast.workspace import Workspace
 
@@ -206,7 +205,7 @@ def made(monkeypatch):
             workspaces.append(weakref.ref(self))
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(model_module, "Workspace", Counted)
+    monkeypatch.setattr(idle_workspaces, "Workspace", Counted)
     return workspaces
 
 

@@ -17,7 +17,7 @@ SIZES = ("vocab_size", "d_model", "n_heads", "d_ff", "d_key", "d_value", "max_le
 LAYERS = ("n_encoder_layers", "n_decoder_layers")
 IDS = ("sos_id", "eos_id", "pad_id")
 SWITCHES = tuple(field.name for field in dataclasses.fields(Config) if field.type is bool)
-NUMBERS = ("layer_norm_eps", "embedding_scale", "attention_scale", "output_scale")
+NUMBERS = ("layer_norm_eps", "final_norm_eps", "embedding_scale", "attention_scale", "output_scale")
 POSITIONS = ("positions", "position_offset", "relative_buckets", "relative_distance")
 
 

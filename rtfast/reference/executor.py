@@ -77,6 +77,10 @@ class Executor:
             extras["position"] = places[positions]
         return out
 
+    def _input(self, op, values, extras):
+        side = op.output.dimension
+        return self._index[f"{side}_states"][:self._rows[side]].copy()
+
     def _linear(self, op, values, extras):
         out = self._new(op)
         kernels.linear(values[op.inputs[0]], self._weights.linear(op), self._weights.bias(op),
