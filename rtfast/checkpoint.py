@@ -12,6 +12,7 @@ import os
 from rtfast import huggingface_folder, safetensors_file
 from rtfast.config import Config
 from rtfast.families import FAMILIES, family_of
+from rtfast.generation_options import GenerationOptions
 from rtfast.safetensors_file import CheckpointError
 from rtfast.subwords import tokenizer_of
 from rtfast.tokenizer import WordTokenizer
@@ -95,8 +96,14 @@ def _generation(folder, fields):
     """
     path = os.path.join(folder, GENERATION_FILE)
     if os.path.exists(path):
-        return _read_fields(path)
-    return fields if family_of(fields.get("model_type")) is not None else None
+        fields = _read_fields(path)
+    elif family_of(fields.get("model_type")) is not None:
+        path = os.path.join(folder, CONFIG_FILE)
+    else:
+        return None
+    with _naming(path):
+        GenerationOptions.from_dict(fields)
+    return fields
 
 
 def save_generation(folder, fields):

@@ -16,12 +16,13 @@ SENTENCES, TARGETS, SOURCE_TOKENS = 64, 256, 4096
 def options_of(config, fields=None):
     """The `GenerationOptions` that a model starts from: its ids, and the fields of a generation_config.json.
 
-    A max_length beyond the model's positions becomes as much as they allow.
+    A max_length or max_new_tokens beyond the model's positions becomes as much as they allow.
     """
     own = {"decoder_start_token_id": config.sos_id, "eos_token_id": config.eos_id, "pad_token_id": config.pad_id}
     given = {name: value for name, value in (fields or {}).items() if value is not None}
-    if isinstance(given.get("max_length"), int):
-        given["max_length"] = min(given["max_length"], config.max_length + 1)
+    for name, most in (("max_length", config.max_length + 1), ("max_new_tokens", config.max_length)):
+        if isinstance(given.get(name), int):
+            given[name] = min(given[name], most)
     return GenerationOptions.from_dict({**own, **given})
 
 
@@ -50,29 +51,33 @@ def parts(sentences, prompts, options, max_batch_tokens=None):
 
 
 def search(workspace, decoders, options, limits, prompts, words, places, *, scores=False, stop=None):
-    """Hypotheses, a list for each of the sentences that the workspace has encoded, and the first bad one or None.
+    """Hypotheses, a list for each of the sentences that the workspace has encoded; and which is the first bad one,
+    by its sentence and its place in that list, or None.
 
     decoders: the workspace's programs, as `DecoderSteps` takes them. limits: `Limits`. prompts: (n, P). words: of
     the vocabulary. places: of the sentences among all that were asked for, which a seeded draw depends on. scores:
-    also without beams. stop(place, ids): see `GreedySearch`.
+    also without beams. stop(ids): called with the ids of a target after the start id; what is true ends it.
     """
     n, rules = len(prompts), rules_of(options, limits, words)
     steps = DecoderSteps(workspace, *decoders, options.num_beams)
     if options.mode == "beam":
         beam_search = BeamSearch(steps, options, rules, limits, range(n), prompts)
-        return beam_search.run(), beam_search.bad
+        found, bad = beam_search.run(), beam_search.bad
+        return found, None if bad is None else (bad, 0)
     many = options.num_return_sequences
     sources = [b for b in range(n) for _ in range(many)]
     prompts = np.repeat(prompts, many, axis=0)
+    given = prompts[:, 1:].tolist()
+    ends = stop and (lambda place, ids: stop(given[place] + ids))
     if options.do_sample:
         draws = [generator(options.seed, place, i) for place in places for i in range(many)]
-        one_by_one = Sampling(steps, options, rules, limits, sources, prompts, draws=draws, scores=scores, stop=stop)
+        one_by_one = Sampling(steps, options, rules, limits, sources, prompts, draws=draws, scores=scores, stop=ends)
     else:
-        one_by_one = GreedySearch(steps, options, rules, limits, sources, prompts, scores=scores, stop=stop)
+        one_by_one = GreedySearch(steps, options, rules, limits, sources, prompts, scores=scores, stop=ends)
     for _ in one_by_one:
         pass
     hypotheses, bad = one_by_one.hypotheses, one_by_one.bad
-    return [hypotheses[i:i + many] for i in range(0, len(hypotheses), many)], None if bad is None else bad // many
+    return [hypotheses[i:i + many] for i in range(0, len(hypotheses), many)], None if bad is None else divmod(bad, many)
 
 
 def generator(seed, place, sample):

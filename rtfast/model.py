@@ -116,16 +116,19 @@ class Transformer:
         source = inputs.read_source(src_ids, "src_ids", self.config, self.tokenizer)
         target = inputs.read_target(tgt_ids, "tgt_ids", self.config, self.tokenizer)
         inputs.check_pairs(source, target)
-        logits = []
-        for part, target_part in zip(source.parts(BATCH), target.parts(BATCH), strict=True):
-            with self._borrow(part, target_part) as workspace:
-                workspace.encode(ENCODER_WITH_MEMORY, part)
-                workspace.decode(DECODER, target_part)
-                logits.append(workspace.result(DECODER, "logits"))
-        logits = np.concatenate(logits)
+        logits = [self._logits(part, target_part)
+                  for part, target_part in zip(source.parts(BATCH), target.parts(BATCH), strict=True)]
+        return target.shaped(np.concatenate(logits))
+
+    def _logits(self, sources, targets):
+        """Of checked ids, a few sentences: (all target tokens, target words)."""
+        with self._borrow(sources, targets) as workspace:
+            workspace.encode(ENCODER_WITH_MEMORY, sources)
+            workspace.decode(DECODER, targets)
+            logits = workspace.result(DECODER, "logits")
         if np.isnan(logits).any():
-            self._warn_of_nan(source.sentences, target.sentences)
-        return target.shaped(logits)
+            self._warn_of_nan(sources, targets)
+        return logits
 
     # Generation -----------------------------------------------------------------------------
 
@@ -134,11 +137,11 @@ class Transformer:
         """Target ids of source sentences, by greedy search, beam search or sampling, each with its KV cache.
 
         src: ids (S,) or (B, S), a list of sentences, or text. decoder_input_ids: what every target begins with,
-        as ids or a list of ids for each sentence; SOS goes before them. truncation: cut a source to max_length
-        tokens, its last one kept. max_batch_tokens: source tokens that are worked on at a time (4096); no result
-        depends on it. stopping_criteria: called with the ids so far of a sentence, ends it where it returns true;
-        not with beams. options: those of `GenerationOptions` (num_beams, length_penalty, do_sample, ...), in place
-        of the model's own, `model.generation`.
+        as ids or a list of ids for each sentence; SOS goes before them unless it is there. truncation: cut a source
+        to max_length tokens, its last one kept. max_batch_tokens: source tokens that are worked on at a time (4096);
+        no result depends on it. stopping_criteria: called with the ids so far of a sentence, as they would be
+        returned, ends it where it returns true; not with beams. options: those of `GenerationOptions` (num_beams,
+        length_penalty, do_sample, ...), in place of the model's own, `model.generation`.
 
         Returns the ids, without SOS and with the EOS that ended them: a list of integers for one sentence, else a
         list of lists; num_return_sequences of 2 or more: a list of so many for each sentence, the best first.
@@ -147,11 +150,11 @@ class Transformer:
 
         Raises as `encode`, and as `GenerationOptions`; ValueError where there is no id to start from.
         """
-        options = self.generation.merged(max_new_tokens=max_new_tokens, **self._of_the_target(src, options))
-        batch = inputs.read_source(src, "src", self.config, self.tokenizer, truncation)
-        prompts = self._prompts(decoder_input_ids, len(batch.sentences), options)
         if output_attentions and not return_dict_in_generate:
             raise ValueError("output_attentions does nothing without return_dict_in_generate=True")
+        options = self._options(max_new_tokens, options, src)
+        batch = inputs.read_source(src, "src", self.config, self.tokenizer, truncation)
+        prompts = self._prompts(decoder_input_ids, len(batch.sentences), options)
         found = self._generate(batch, prompts, options, max_batch_tokens, stopping_criteria,
                                scores=return_dict_in_generate, attention=output_attentions)
         if not return_dict_in_generate:
@@ -168,15 +171,16 @@ class Transformer:
 
         As `generate` without beams; the pieces side by side are what `translate` returns.
         """
-        options = self._of_the_target(src, {"num_beams": 1, **options})
-        options = self.generation.merged(max_new_tokens=max_new_tokens, **options)
+        options = self._options(max_new_tokens, {"num_beams": 1, **options}, src)
         batch = inputs.read_source(src, "src", self.config, self.tokenizer, truncation)
         if not batch.single or options.num_beams > 1 or options.num_return_sequences > 1:
             raise ValueError("stream: needs one sentence, num_beams 1 and num_return_sequences 1; got "
                              f"{len(batch.sentences)} sentences, num_beams {options.num_beams}, num_return_sequences "
                              f"{options.num_return_sequences}")
-        prompts = self._prompts(decoder_input_ids, 1, options)
-        tokens = self._stream(batch.sentences, prompts, options)
+        prompt, = self._prompts(decoder_input_ids, 1, options)
+        limits = options.limits(len(prompt), self.config.max_length)
+        rules = rules_of(options, limits, self.config.target_words)
+        tokens = self._stream(batch.sentences, prompt, options, limits, rules)
         return stream_text(tokens, self.tokenizer) if isinstance(src, str) else tokens
 
     def translate(self, text, max_new_tokens=None, *, src_lang=None, tgt_lang=None, target_prefix=None,
@@ -190,13 +194,16 @@ class Transformer:
         """
         if self.tokenizer is None:
             raise ValueError("translate: this model has no tokenizer; give it one, or generate() from ids")
-        if not isinstance(text, str) and not all(isinstance(sentence, str) for sentence in text):
+        if not isinstance(text, str) and not (
+                isinstance(text, (list, tuple)) and all(isinstance(sentence, str) for sentence in text)):
             raise TypeError("translate: text must be a string or a list of strings; generate() takes ids")
         if src_lang is not None or tgt_lang is not None:
             return self.for_languages(src_lang, tgt_lang).translate(
                 text, max_new_tokens, target_prefix=target_prefix, return_dict_in_generate=return_dict_in_generate,
                 **options)
         if target_prefix is not None:
+            if options.get("decoder_input_ids") is not None:
+                raise ValueError("translate: target_prefix and decoder_input_ids say the same; give one of them")
             options["decoder_input_ids"] = self.prefix_ids(target_prefix)
         found = self.generate(text, max_new_tokens, return_dict_in_generate=return_dict_in_generate, **options)
         return found if return_dict_in_generate else self._texts(found)
@@ -240,16 +247,22 @@ class Transformer:
         inputs.check_pairs(source, target)
         scores = []
         for sentence, ids in zip(source.sentences, target.sentences, strict=True):
-            logits = self.logits(sentence, np.concatenate(([self.config.sos_id], ids[:-1])))
+            logits = self._logits([sentence], [np.concatenate(([self.config.sos_id], ids[:-1]))])
             scores.append(log_softmax(logits)[np.arange(len(ids)), ids])
         if not return_tokens:
             scores = np.array([tokens.sum() for tokens in scores])
         return scores[0] if target.single else scores
 
-    def _of_the_target(self, src, options):
-        """Options with what the tokenizer knows of the target's language, where the source is text."""
-        text = isinstance(src, str) or (isinstance(src, (list, tuple)) and any(isinstance(row, str) for row in src))
-        return {**getattr(self.tokenizer, "target_options", {}), **options} if text else options
+    def _options(self, max_new_tokens, options, src):
+        """The model's options with the user's in their place; max_new_tokens None leaves the model's.
+
+        Where the source is text, the tokenizer says what its target language asks for.
+        """
+        if isinstance(src, str) or (isinstance(src, (list, tuple)) and any(isinstance(row, str) for row in src)):
+            options = {**getattr(self.tokenizer, "target_options", {}), **options}
+        if max_new_tokens is not None:
+            options = {"max_new_tokens": max_new_tokens, **options}
+        return self.generation.merged(**options)
 
     def _prompts(self, decoder_input_ids, n, options):
         """What each of n targets begins with, int64 arrays (P,), the start id first."""
@@ -273,33 +286,35 @@ class Transformer:
         for places in generate.parts(batch.sentences, prompts, options, max_batch_tokens):
             sentences, begun = [batch.sentences[p] for p in places], np.stack([prompts[p] for p in places])
             limits = options.limits(begun.shape[1], self.config.max_length)
-            with self._borrow(sentences, steps=limits.max_length - 1, lanes=generate.lanes(options)) as workspace:
+            lanes = generate.lanes(options)
+            with self._borrow(sentences, np.repeat(begun, lanes, axis=0), limits.max_length - 1, lanes) as workspace:
                 workspace.encode(ENCODER_WITH_MEMORY, sentences)
                 found, bad = generate.search(
                     workspace, (DECODER, DECODER_WITH_CHOICE, self._screened(limits)), options, limits, begun,
-                    self.config.target_words, places, scores=scores, stop=stop and (lambda place, ids: stop(ids)))
+                    self.config.target_words, places, scores=scores, stop=stop)
             if bad is not None:
-                self._warn_of_nan([sentences[bad]], [[*begun[bad], *found[bad][0].ids[:-1]]])
+                b, i = bad
+                self._warn_of_nan([sentences[b]], [[*begun[b], *found[b][i].ids[:-1]]])
             for place, sentence, prompt, row in zip(places, sentences, begun, found, strict=True):
                 if attention:
                     row = [h._replace(attention=self._attention(sentence, prompt, h.ids)) for h in row]
                 results[place] = [h._replace(ids=prompt[1:].tolist() + h.ids) for h in row]
         return results
 
-    def _stream(self, sentences, prompts, options):
-        limits = options.limits(len(prompts[0]), self.config.max_length)
-        rules = rules_of(options, limits, self.config.target_words)
-        with self._borrow(sentences, steps=limits.max_length - 1) as workspace:
+    def _stream(self, sentences, prompt, options, limits, rules):
+        with self._borrow(sentences, [prompt], limits.max_length - 1) as workspace:
             workspace.encode(ENCODER_WITH_MEMORY, sentences)
             steps = DecoderSteps(workspace, DECODER, DECODER_WITH_CHOICE, self._screened(limits))
             if options.do_sample:
                 draws = [generate.generator(options.seed, 0, 0)]
-                one_by_one = Sampling(steps, options, rules, limits, [0], np.stack(prompts), draws=draws)
+                one_by_one = Sampling(steps, options, rules, limits, [0], prompt[None], draws=draws)
             else:
-                one_by_one = GreedySearch(steps, options, rules, limits, [0], np.stack(prompts))
-            yield from prompts[0][1:].tolist()
+                one_by_one = GreedySearch(steps, options, rules, limits, [0], prompt[None])
+            yield from prompt[1:].tolist()
             for _, (token,) in one_by_one:
                 yield token
+        if one_by_one.bad is not None:
+            self._warn_of_nan(sentences, [[*prompt, *one_by_one.hypotheses[0].ids[:-1]]])
 
     def _screened(self, limits):
         """The decoder program that finds the likeliest words without all logits, None where that is not worth it."""
@@ -309,12 +324,14 @@ class Transformer:
         return None if self._packed.screened(screening) is None else SCREENED_DECODER
 
     def _attention(self, source, prompt, ids):
-        """Cross-attention (layers, n_heads, T, S) of generated ids, from the same forward pass done at once."""
-        c, read = self.config, np.concatenate((prompt, ids[:-1])).astype(np.int64)
+        """Cross-attention (layers, n_heads, T, S) of the T ids after the start, given and generated: from the same
+        forward pass, done at once."""
+        c, read = self.config, np.array([*prompt, *ids][:-1], np.int64)
         shape = (c.n_decoder_layers, c.n_heads, len(read), len(source))
+        if 0 in shape:
+            return np.zeros(shape, c.dtype)
         trace = self._trace(inputs.one(source), inputs.one(read))
-        layers = [trace[f"decoder.layers.{i}.cross_attention.weights"] for i in range(c.n_decoder_layers)]
-        return np.stack(layers)[:, :, len(prompt) - 1:] if layers else np.zeros(shape, c.dtype)
+        return np.stack([trace[f"decoder.layers.{i}.cross_attention.weights"] for i in range(c.n_decoder_layers)])
 
     # Looking inside -------------------------------------------------------------------------
 
@@ -322,13 +339,13 @@ class Transformer:
         """Every named intermediate of one run, in order of computation: a `Trace`.
 
         src, tgt: as in `logits`, sentences of one batch all of one length. Without tgt the model generates
-        first, and the trace shows the decoder reading what it generated. The values are bit for bit those of
-        the untraced run.
+        first, as `generate` does, and the trace shows the decoder reading what it generated. The values are bit
+        for bit those of the untraced run.
         """
         source = inputs.read_source(src, "src", self.config, self.tokenizer)
         if tgt is None:
-            generated = self.generate(source.sentences, max_new_tokens)
-            read = [np.array([self.config.sos_id, *ids[:-1]]) for ids in generated]
+            generated = self.generate(source.sentences, max_new_tokens, num_return_sequences=1)
+            read = [np.array([self.generation.start_id, *ids[:-1]]) for ids in generated]
             target = inputs.Batch(read, source.single, None)  # all of it, padding that was generated too
             lengths = sorted({len(ids) for ids in generated})
             if len(lengths) > 1:

@@ -74,8 +74,9 @@ def best(steps, latest, parents, k, rules, ids, *, log_probs, own_logits=False):
 
 def without(excluded, values, tokens, k):
     """The first k of descending values (R, n) and their tokens once the excluded tokens have gone to the end."""
-    values = np.where(np.isin(tokens, excluded), values.dtype.type(-np.inf), values)
-    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    out = np.isin(tokens, excluded)
+    values = np.where(out, values.dtype.type(-np.inf), values)
+    order = np.argsort(out, axis=1, kind="stable")[:, :k]  # by value they are already, a NaN first
     return np.take_along_axis(values, order, axis=1), np.take_along_axis(tokens, order, axis=1)
 
 

@@ -1,0 +1,254 @@
+"""`generate`, `translate`, `stream` and `score`: forms of arguments and results, options, generation_config.json."""
+
+import json
+
+import numpy as np
+import pytest
+from models import ragged_ids, random_ids, random_model, random_values, small_config
+
+import rtfast
+from rtfast import GenerationOptions, Hypothesis
+from rtfast.article import VOCABULARY
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model(small_config(dtype="float64", embedding_scale=1.5))[0]
+
+
+@pytest.fixture(scope="module")
+def speaker():
+    return rtfast.load()
+
+
+SENTENCES = ["the red house", "hello world", "two hundred tables", "my brother reads the book"]
+
+
+# Forms
+
+def test_forms_of_results(model):
+    one, many = [3, 4, 5], [[3, 4, 5], [6], [7, 8]]
+    beams = {"num_beams": 3, "num_return_sequences": 2}
+    assert model.generate(many, 5)[0] == model.generate(one, 5)
+    assert [len(row) for row in model.generate(many, 5, **beams)] == [2, 2, 2]
+    assert model.generate(one, 5, **beams) == model.generate(many, 5, **beams)[0]
+    hypothesis = model.generate(one, 5, return_dict_in_generate=True)
+    assert isinstance(hypothesis, Hypothesis) and hypothesis.ids == model.generate(one, 5)
+    assert hypothesis.text is None and hypothesis.attention is None
+    rows = model.generate(many, 5, return_dict_in_generate=True, **beams)
+    assert all(isinstance(h, Hypothesis) and type(h.score) is float for row in rows for h in row)
+    assert all(row[0].score >= row[1].score for row in rows)
+
+
+def test_text(speaker):
+    found = speaker.translate(SENTENCES, num_beams=2, num_return_sequences=2, return_dict_in_generate=True)
+    assert [row[0].text for row in found] == speaker.translate(SENTENCES, num_beams=2)
+    assert speaker.translate(SENTENCES[0], num_beams=2, num_return_sequences=2) == [h.text for h in found[0]]
+    assert speaker.translate(tuple(SENTENCES)) == speaker.translate(SENTENCES)
+    for bad in (5, None, [1, 2], ["a", 3], {"a": 1}):
+        with pytest.raises(TypeError, match="text must be a string or a list of strings"):
+            speaker.translate(bad)
+
+
+def test_order_and_batches(model):
+    sources = ragged_ids(model.config, np.random.default_rng(0).integers(1, 40, 150))
+    expected = model.generate(sources, 5)
+    assert expected == [model.generate(source, 5) for source in sources]
+    for tokens in (1, 50, 10**6):
+        assert model.generate(sources, 5, max_batch_tokens=tokens) == expected
+    for bad, kind in ((0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError), ("1", TypeError)):
+        with pytest.raises(kind, match="max_batch_tokens must be"):
+            model.generate([3], max_batch_tokens=bad)
+
+
+def test_sources_that_are_too_long(model):
+    source = random_ids(model.config, 45).tolist()
+    with pytest.raises(ValueError, match=r"src has 45 tokens.* max_length of 40 \(truncation=True cuts it\)"):
+        model.generate(source, 3)
+    assert model.generate(source, 3, truncation=True) == model.generate(source[:39] + source[-1:], 3)
+    assert model.generate([source, [3]], 3, truncation=True)[1] == model.generate([3], 3)
+    with pytest.raises(TypeError, match="truncation must be True or False"):
+        model.generate(source, 3, truncation=1)
+
+
+def test_given_beginnings(model):
+    sos, sources = model.config.sos_id, [[3, 4], [5, 6, 7], [8]]
+    begun = model.generate(sources, 4, decoder_input_ids=[9, 10])
+    assert all(ids[:2] == [9, 10] and len(ids) <= 6 for ids in begun)
+    assert model.generate(sources, 4, decoder_input_ids=[sos, 9, 10]) == begun
+    assert model.generate(sources, 4, decoder_input_ids=[[9, 10]] * 3) == begun
+    assert model.generate(sources, 4, decoder_input_ids=[]) == model.generate(sources, 4)
+    mixed = model.generate(sources, 4, decoder_input_ids=[[9, 10], [], [4] * 35])  # of several lengths
+    assert mixed[0] == begun[0] and mixed[1] == model.generate(sources[1], 4)
+    assert mixed[2] == model.generate(sources[2], 4, decoder_input_ids=[4] * 35)
+    for beams in (1, 3):  # what a full pass says after the beginning
+        ids = model.generate([3, 4], 1, decoder_input_ids=[9, 10], num_beams=beams)
+        assert ids[-1] == model.logits([3, 4], [sos, 9, 10])[-1].argmax()
+    with pytest.raises(ValueError, match="one for each of the 3 sources, got 2"):
+        model.generate(sources, 4, decoder_input_ids=[[9], [9]])
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        model.generate(sources, 4, decoder_input_ids=[10**6])
+    with pytest.raises(ValueError, match="40 given tokens leave none|max_new_tokens must be from 1 to"):
+        model.generate(sources, 4, decoder_input_ids=[4] * 39)
+
+
+def test_long_beginnings_of_many_beams(model):
+    """More rows of given tokens than of steps."""
+    sources = ragged_ids(model.config, [3] * 20)
+    prefix = [7] * 30
+    expected = [model.generate(source, 3, decoder_input_ids=prefix, num_beams=4) for source in sources]
+    assert model.generate(sources, 3, decoder_input_ids=prefix, num_beams=4) == expected
+    rows = model.generate(sources, 3, decoder_input_ids=prefix, do_sample=True, seed=1, num_return_sequences=3)
+    assert all(ids[:30] == prefix for row in rows for ids in row)
+
+
+def test_text_that_a_translation_begins_with(speaker):
+    assert speaker.translate("the red house", target_prefix="la casa") == "la casa roja"
+    found = speaker.translate(SENTENCES[:2], target_prefix=["una", "hola"])
+    assert found[0].startswith("una ") and found[1] == "hola mundo"
+    with pytest.raises(ValueError, match="target_prefix and decoder_input_ids say the same"):
+        speaker.translate("hello", target_prefix="hola", decoder_input_ids=[3])
+
+
+# While it generates
+
+def test_stopping(model):
+    whole, seen = model.generate([3, 4], 12), []
+    stopped = model.generate([3, 4], 12, stopping_criteria=lambda ids: seen.append(ids) or len(ids) == 4)
+    assert stopped == whole[:4] and seen == [whole[:n] for n in range(1, 5)]
+    rows, all_of_it = [[3, 4], [5], [6]], model.generate([[3, 4], [5], [6]], 12)
+    stopped = model.generate(rows, 12, stopping_criteria=lambda ids: len(ids) >= 2 + ids[0] % 3)
+    assert stopped == [ids[:2 + ids[0] % 3] for ids in all_of_it] and stopped != all_of_it
+    with pytest.raises(TypeError, match="stopping_criteria must be callable"):
+        model.generate([3], stopping_criteria=3)
+    with pytest.raises(ValueError, match="no token is sure before beam search has ended"):
+        model.generate([3], num_beams=2, stopping_criteria=len)
+
+
+def test_an_error_in_a_callback_leaves_the_model_whole(model):
+    def fail(ids):
+        raise KeyError("mine")
+
+    expected = model.generate([3, 4], 12)
+    with pytest.raises(KeyError, match="mine"):
+        model.generate([3, 4], 12, stopping_criteria=fail)
+    assert model.generate([3, 4], 12) == expected
+
+
+def test_streaming(model, speaker):
+    assert list(model.stream([3, 4], 9)) == model.generate([3, 4], 9)
+    assert list(model.stream([3, 4], 4, decoder_input_ids=[9])) == model.generate([3, 4], 4, decoder_input_ids=[9])
+    for sentence in SENTENCES:
+        pieces = list(speaker.stream(sentence))
+        assert "".join(pieces) == speaker.translate(sentence) and len(pieces) > 1
+    tokens = model.stream([3, 4], 9)
+    next(tokens)
+    assert model.generate([5, 6], 5) == random_model(model.config)[0].generate([5, 6], 5)  # in the middle of it
+    tokens.close()
+    assert list(model.stream([3, 4], 9)) == model.generate([3, 4], 9)
+    for options, given in (({"num_beams": 2}, [3]), ({"do_sample": True, "num_return_sequences": 2}, [3]), ({}, [[3]])):
+        with pytest.raises(ValueError, match="stream: needs one sentence"):
+            model.stream(given, **options)
+
+
+# Scores and attention
+
+def test_score(model, speaker):
+    source, target = [3, 4], [5, 6, model.config.eos_id]
+    logits = model.logits(source, [model.config.sos_id, *target[:-1]])
+    exact = logits - logits.max(axis=1, keepdims=True)
+    exact = (exact - np.log(np.exp(exact).sum(axis=1, keepdims=True)))[np.arange(3), target]
+    assert model.score(source, target) == pytest.approx(exact.sum())
+    assert model.score(source, target, return_tokens=True) == pytest.approx(exact)
+    batch = model.score([source, [7]], [target, [8]])
+    assert batch.shape == (2,) and batch[0] == model.score(source, target)
+    assert [len(row) for row in model.score([source, [7]], [target, [8]], return_tokens=True)] == [3, 1]
+    right, wrong = speaker.score("the red house", "la casa roja"), speaker.score("the red house", "el casa roja")
+    assert right > -0.1 and wrong < -3
+    best = speaker.translate("the red house", return_dict_in_generate=True)
+    assert best.score == pytest.approx(right, abs=1e-5)
+    with pytest.raises(ValueError, match="as many targets as sources"):
+        model.score([source], [target, target])
+
+
+def test_attention(model):
+    for given in ([], [9, 10]):
+        for beams in (1, 2):
+            found = model.generate([3, 4, 5], 4, decoder_input_ids=given, num_beams=beams, output_attentions=True,
+                                   return_dict_in_generate=True)
+            c = model.config
+            assert found.attention.shape == (c.n_decoder_layers, c.n_heads, len(found.ids), 3)
+            assert np.allclose(found.attention.sum(axis=-1), 1)
+            trace = model.trace([3, 4, 5], [c.sos_id, *found.ids[:-1]])
+            for i in range(c.n_decoder_layers):
+                assert np.array_equal(found.attention[i], trace[f"decoder.layers.{i}.cross_attention.weights"])
+    with pytest.raises(ValueError, match="output_attentions does nothing without return_dict_in_generate"):
+        model.generate([3], output_attentions=True)
+
+
+# Options
+
+@pytest.mark.parametrize("options, kind, match", [
+    ({"num_beams": 0}, ValueError, "num_beams must be within 1"),
+    ({"num_beams": 1.5}, TypeError, "num_beams must be an integer"),
+    ({"num_beams": True}, TypeError, "num_beams must be an integer"),
+    ({"nonsense": 1}, TypeError, "unknown option nonsense; known are"),
+    ({"temperature": 0.5}, ValueError, "temperature does nothing without do_sample=True"),
+    ({"do_sample": True, "temperature": 0.0}, ValueError, "temperature must be more than 0"),
+    ({"do_sample": True, "temperature": float("nan")}, ValueError, "temperature must be more than 0"),
+    ({"do_sample": True, "top_p": 1.5}, ValueError, "top_p must be within 0..1"),
+    ({"do_sample": True, "num_beams": 2}, ValueError, "do_sample must be False, or num_beams 1"),
+    ({"do_sample": 1}, TypeError, "do_sample must be True or False"),
+    ({"length_penalty": 2.0}, ValueError, "length_penalty does nothing without num_beams"),
+    ({"num_beams": 2, "early_stopping": "soon"}, ValueError, "early_stopping must be True, False or 'never'"),
+    ({"num_return_sequences": 2}, ValueError, "num_return_sequences must be at most num_beams 1"),
+    ({"max_length": 9, "max_new_tokens": 3}, ValueError, "max_length does nothing beside max_new_tokens"),
+    ({"max_length": 1}, ValueError, "max_length must be more than the 1 tokens"),
+    ({"max_length": 42}, ValueError, "max_length must be .* at most 41"),
+    ({"bad_words_ids": [[]]}, ValueError, "bad_words_ids must be lists of one id or more"),
+    ({"bad_words_ids": [3]}, TypeError, "bad_words_ids must be a list of ids"),
+    ({"bad_words_ids": [[10**6]]}, ValueError, "bad_words_ids must be ids of the vocabulary"),
+    ({"suppress_tokens": [-1]}, ValueError, "suppress_tokens must be within 0"),
+    ({"decoder_start_token_id": 10**6}, ValueError, "decoder_start_token_id must be below")], ids=str)
+def test_options_that_do_not_fit(model, options, kind, match):
+    with pytest.raises(kind, match=match):
+        model.generate([3, 4], **options)
+
+
+def test_defaults_of_a_model():
+    config = small_config()
+    model = rtfast.Transformer(config, random_values(config), generation={"max_new_tokens": 3, "num_beams": 2})
+    assert model.generation.num_beams == 2
+    assert len(model.generate([3, 4])) <= 3 and model.generate([3, 4]) == model.generate([3, 4], num_beams=2)
+    assert len(model.generate([3, 4], 7, eos_token_id=None)) == 7
+    assert len(model.generate([3, 4], max_length=6, eos_token_id=None)) == 5  # in place of the model's other limit
+    with pytest.raises(ValueError, match="num_beams must be within"):
+        rtfast.Transformer(config, random_values(config), generation={"num_beams": 0})
+
+
+def test_generation_config_json(tmp_path):
+    config = small_config()
+    plain = rtfast.Transformer(config, random_values(config))
+    plain.save(tmp_path / "plain")
+    assert not (tmp_path / "plain" / "generation_config.json").exists()
+    more = {"num_beams": 3, "max_length": 99}
+    rtfast.Transformer(config, random_values(config), generation=more).save(tmp_path / "m")
+    loaded = rtfast.load(tmp_path / "m")
+    assert loaded.generation == GenerationOptions.from_dict(
+        {"decoder_start_token_id": config.sos_id, "eos_token_id": config.eos_id, "pad_token_id": config.pad_id,
+         "num_beams": 3, "max_length": config.max_length + 1})  # as long as it has positions
+    plain.save(tmp_path / "m")  # over it: nothing stays behind
+    assert rtfast.load(tmp_path / "m").generation == plain.generation
+    path = tmp_path / "m" / "generation_config.json"
+    path.write_text(json.dumps({"num_beams": 2, "transformers_version": "5", "guidance_scale": 3.0, "top_h": None}))
+    with pytest.warns(RuntimeWarning, match="do nothing here: guidance_scale$"):
+        assert rtfast.load(tmp_path / "m").generation.num_beams == 2
+    for content in (b"{", b"[]", b'{"num_beams": "two"}', b'{"top_k": -1}', b"\xff"):
+        path.write_bytes(content)
+        with pytest.raises(rtfast.CheckpointError, match="generation_config.json: "):
+            rtfast.load(tmp_path / "m")
+
+
+def test_the_articles_model_has_all_of_it():
+    model = rtfast.Transformer.random(rtfast.Config.article(), vocabulary=VOCABULARY)
+    assert len(model.translate("hello world", 3, num_beams=2, num_return_sequences=2)) == 2
