@@ -220,9 +220,9 @@ def test_hostile_configs(folder, text, message):
 
 
 @pytest.mark.parametrize("fields, message", [
-    ({"vocab_size": 0}, "vocab_size must be within 1"),
-    ({"vocab_size": "10"}, "vocab_size must be an integer"),
-    ({"vocab_size": 1e1}, "vocab_size must be an integer"),
+    ({"vocab_size": 0}, "vocab_size must be None or within 1"),
+    ({"vocab_size": "10"}, "vocab_size must be None or an integer"),
+    ({"vocab_size": 1e1}, "vocab_size must be None or an integer"),
     ({"n_heads": 0}, "n_heads must be within 1"),
     ({"n_heads": -2}, "n_heads must be within 1"),
     ({"n_encoder_layers": 2**31}, "n_encoder_layers must be within"),
