@@ -89,6 +89,45 @@ def test_a_decode_step_allocates_nothing(counter, name, kind, dtype):
     assert after > 0  # the counter does count
 
 
+#: The same of beams, four of each of 8 sentences, which go on in random order; and of screened steps.
+BEAM_STEPS = """if True:
+    import ctypes
+    import numpy as np
+    import models, rtfast
+    from rtfast import model as model_module
+    from rtfast.model import DECODER_WITH_CHOICE, ENCODER_WITH_MEMORY, SCREENED_DECODER
+    from rtfast.workspace import Capacity, Workspace
+    model_module.WORTH_SCREENING = 1
+    config = models.large_config(max_length=200)
+    model = rtfast.Transformer(config, models.random_values(config))
+    which = SCREENED_DECODER if {screened} and len(model._programs) > SCREENED_DECODER else DECODER_WITH_CHOICE
+    library = ctypes.CDLL({library!r})
+    counting, counted = (ctypes.c_int.in_dll(library, "counting"), ctypes.c_long.in_dll(library, "counted"))
+    sources, random = models.ragged_ids(config, [40] * 8), np.random.default_rng(0)
+    workspace = Workspace(model._backend, model._programs, model._packed, Capacity(8, 320, 40, 32, 200, 4))
+    workspace.encode(ENCODER_WITH_MEMORY, sources)
+    workspace.begin_steps(range(8), beams=4)
+    workspace.index["top_options"][:] = 8, not {screened}
+    run = workspace._executor.run
+    for position in range(200):
+        if position:
+            workspace.reorder([s * (4 if position > 1 else 1) + int(random.integers(4 if position > 1 else 1))
+                               for s in range(8) for _ in range(4)], 4)
+        workspace.step(which, [3] * (32 if position else 8))
+        if position >= 20:
+            counting.value = 1
+            run(which, 32, 0, 32, 32, 1, position + 1, 40)
+            counting.value = 0
+    print(counted.value)"""
+
+
+@compiled
+@pytest.mark.parametrize("screened", [False, True])
+def test_a_step_of_beams_allocates_nothing(counter, name, screened):
+    code = BEAM_STEPS.format(screened=screened, library=counter)
+    assert printed(code, LD_PRELOAD=counter, RTFAST_BACKEND=name, RTFAST_NUM_THREADS="2") == ["0"]
+
+
 @compiled
 def test_python_allocates_nothing_that_stays(name):
     """200 steps with all that Python does around them."""
