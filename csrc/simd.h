@@ -1,4 +1,4 @@
-/* Vectors of the machine: the only file that knows an instruction set.
+/* Vectors of the machine: with bytes.h the only file that knows an instruction set.
  *
  * `vf` and `vd` are the widest float and double vectors of the build. Cython is told that
  * they are a float and a double, so that `a * b + c` in a .pxi file is vector arithmetic
