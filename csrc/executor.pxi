@@ -302,11 +302,50 @@ cdef class Executor:
             Py_ssize_t output_rows, Py_ssize_t longest, Py_ssize_t target_keys, Py_ssize_t memory_keys):
         """Run program `which` over the rows that the index arrays describe."""
         cdef BoundProgram bound = self.programs[which]
-        cdef Run run
         if not bound.is_bound:
             self.bind(bound)
         self.sizes = Sizes(sequences, [source_rows, target_rows, output_rows], longest,
                            [longest, target_keys, memory_keys])
+        self.run_bound(bound)
+
+    def run_steps(self, Py_ssize_t which, Py_ssize_t targets, Py_ssize_t position, Py_ssize_t memory_keys, ends,
+                  tokens, values):
+        """Run program `which` on one token for each target, then on the tokens that it chose, again and again.
+
+        The first tokens are in the index. ends: int64 ids, after one of which there is no further step.
+        tokens, values (most steps, targets): what was chosen. Returns how many steps were made.
+        """
+        cdef BoundProgram bound = self.programs[which]
+        cdef int64_t* ids = self.indices("target_ids")
+        cdef int64_t* positions = self.indices("target_positions")
+        cdef int64_t* keys = self.indices("target_keys")
+        cdef int64_t* chosen = self.indices("top_ids")
+        cdef int64_t* last = <int64_t*> address(ends)
+        cdef int64_t* to = <int64_t*> address(tokens)
+        cdef char* to_values = <char*> address(values)
+        cdef Py_ssize_t i, r, step, n_ends = len(ends), size = 4 if self.is_float else 8
+        cdef bint ended = False
+        cdef char* best
+        if not bound.is_bound:
+            self.bind(bound)
+        best = <char*> self.buffer(bound, bound.program.results["top"])
+        for step in range(len(tokens)):
+            for r in range(targets):
+                positions[r], keys[r] = position + step, position + step + 1
+            self.sizes = Sizes(targets, [0, targets, targets], 1, [1, position + step + 1, memory_keys])
+            self.run_bound(bound)
+            for r in range(targets):
+                ids[r] = to[step * targets + r] = chosen[r * MOST_TOP]
+                memcpy(to_values + (step * targets + r) * size, best + r * MOST_TOP * size, size)
+                for i in range(n_ends):
+                    ended = ended or ids[r] == last[i]
+            if ended:
+                break
+        return step + 1
+
+    cdef int run_bound(self, BoundProgram bound) except -1:
+        """Run a program on rows of `self.sizes`."""
+        cdef Run run
         if bound.threads != num_threads or memcmp(&self.sizes, &bound.sizes, sizeof(Sizes)) != 0:
             self.size_ops(bound)
         memset(bound.claimed, 0, 2 * bound.n_ops * sizeof(int64_t))

@@ -29,12 +29,21 @@ class DecoderSteps:
 
     def _chosen(self, program, ids, parents, k, log_probs):
         self._go_on(parents)
-        self._workspace.index["top_options"][:] = k, log_probs
+        self._ask(k, log_probs)
         self._workspace.step(program, ids)
         return self._workspace.top(program, len(ids), k)
 
+    def several(self, ids, parents, ends, most, log_probs):
+        self._go_on(parents)
+        self._ask(1, log_probs)
+        return self._workspace.choose(self._choosing if log_probs else self._screened, ids, ends, most)
+
     def logits(self):
         return self._workspace.result(self._choosing, "logits")
+
+    def _ask(self, k, log_probs):
+        options = self._workspace.index["top_options"]
+        options[0], options[1] = k, log_probs
 
     def _go_on(self, parents):
         if parents is None:

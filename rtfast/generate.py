@@ -11,6 +11,8 @@ from .sampling import Sampling
 
 #: What is encoded and decoded at a time: sentences, targets (their beams or samples), source tokens.
 SENTENCES, TARGETS, SOURCE_TOKENS = 64, 256, 4096
+#: Greedy steps in one call of the engine: with a small model it keeps the GIL for so many, a few microseconds each.
+STEPS_AT_ONCE = 16
 
 
 def options_of(config, fields=None):
@@ -36,6 +38,9 @@ def parts(sentences, prompts, options, max_batch_tokens=None):
 
     Neither changes a result: each sentence's bits are its own.
     """
+    if len(sentences) == 1:
+        yield [0]
+        return
     most = max(1, min(SENTENCES, TARGETS // lanes(options)))
     tokens = SOURCE_TOKENS if max_batch_tokens is None else max_batch_tokens
     order = sorted(range(len(sentences)), key=lambda place: (len(prompts[place]), -len(sentences[place])))
@@ -66,14 +71,14 @@ def search(workspace, decoders, options, limits, prompts, words, places, *, scor
         return found, None if bad is None else (bad, 0)
     many = options.num_return_sequences
     sources = [b for b in range(n) for _ in range(many)]
-    prompts = np.repeat(prompts, many, axis=0)
-    given = prompts[:, 1:].tolist()
-    ends = stop and (lambda place, ids: stop(given[place] + ids))
+    prompts = prompts if many == 1 else np.repeat(prompts, many, axis=0)
+    ends = stop and (lambda place, ids: stop(prompts[place, 1:].tolist() + ids))
     if options.do_sample:
         draws = [generator(options.seed, place, i) for place in places for i in range(many)]
         one_by_one = Sampling(steps, options, rules, limits, sources, prompts, draws=draws, scores=scores, stop=ends)
     else:
-        one_by_one = GreedySearch(steps, options, rules, limits, sources, prompts, scores=scores, stop=ends)
+        one_by_one = GreedySearch(steps, options, rules, limits, sources, prompts, scores=scores, stop=ends,
+                                  at_once=STEPS_AT_ONCE)
     for _ in one_by_one:
         pass
     hypotheses, bad = one_by_one.hypotheses, one_by_one.bad

@@ -1,9 +1,12 @@
 """What to generate and how to search for it: one frozen, checked `GenerationOptions`."""
 
 import dataclasses
+import functools
 import math
 import numbers
 from typing import NamedTuple
+
+import numpy as np
 
 #: Most new tokens where no length is given and the model has positions for more.
 DEFAULT_NEW_TOKENS = 512
@@ -23,6 +26,7 @@ _UNSUPPORTED = {
 
 _SAMPLING_ONLY = ("temperature", "top_k", "top_p", "min_p", "seed")
 _BEAM_ONLY = ("length_penalty", "early_stopping")
+_PLAIN = {type(None), bool, int, float, str}
 
 
 class Limits(NamedTuple):
@@ -122,6 +126,23 @@ class GenerationOptions:
 
     def merged(self, **overrides):
         """These options with the user's own in their place; one that does nothing then is a ValueError."""
+        types = tuple(map(type, overrides.values()))
+        if not _PLAIN.issuperset(types):
+            return self._merged(overrides)
+        # Checking some thirty options takes as long as a small model's sentence: they are remembered.
+        key = (*overrides.items(), types)  # True, 1 and 1.0 are equal, and differ as options
+        options = self._merges.get(key)
+        if options is None:
+            if len(self._merges) >= 256:
+                self._merges.clear()
+            options = self._merges[key] = self._merged(overrides)
+        return options
+
+    @functools.cached_property
+    def _merges(self):
+        return {}
+
+    def _merged(self, overrides):
         known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         unknown = [name for name in overrides if name not in known]
         if unknown:
@@ -151,6 +172,11 @@ class GenerationOptions:
     def eos_ids(self):
         """The ids that end a sentence, a tuple of none, one or several."""
         return several(self.eos_token_id)
+
+    @functools.cached_property
+    def eos_array(self):
+        """The same as an array (n,) of int64."""
+        return np.array(self.eos_ids, np.int64)
 
     @property
     def start_id(self):

@@ -62,8 +62,8 @@ def read_source(given, name, config, tokenizer, truncation=False):
     """
     if not isinstance(truncation, bool):
         raise TypeError(f"truncation must be True or False, got {truncation!r}")
-    return _read(given, _Kind(name, config, tokenizer and tokenizer.encode, config.pad_id, config.vocab_size,
-                              truncation=truncation))
+    return _read(given, _Kind(name, config, tokenizer and tokenizer.encode, config.pad_id, config.vocab_size, None,
+                              truncation))
 
 
 def read_target(given, name, config, tokenizer):
@@ -169,7 +169,7 @@ def _check(ids, name, kind):
     if ids.size and ids.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integer ids, got {ids.dtype}")
     ids = ids.astype(np.int64)
-    if pad is not None:
+    if pad is not None and len(ids) and ids.item(-1) == pad:
         others = np.flatnonzero(ids != pad)
         kept = 1 if kind.start == pad and ids[:1] == pad else 0
         ids = ids[:others[-1] + 1] if len(others) else ids[:kept]
@@ -182,7 +182,7 @@ def _check(ids, name, kind):
     if len(ids) > most:
         raise ValueError(f"{name} has {len(ids)} tokens, more than the model's max_length of {most}"
                          + (" (truncation=True cuts it)" if name.startswith("src") else ""))
-    if ids.view(np.uint64).max() >= kind.words:  # a negative id is a huge unsigned number
+    if np.maximum.reduce(ids.view(np.uint64)) >= kind.words:  # a negative id is a huge unsigned number
         bad = np.flatnonzero((ids < 0) | (ids >= kind.words))
         raise ValueError(f"{name}[{bad[0]}] is {ids[bad[0]]}, outside the vocabulary of {kind.words} words")
     return ids

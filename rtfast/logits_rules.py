@@ -5,6 +5,8 @@ place. What a rule does is what the logits processor of that name does in transf
 options give the same ids.
 """
 
+import functools
+
 import numpy as np
 
 from .generation_options import several
@@ -143,8 +145,9 @@ class Rules:
         return np.array(sorted(set(tokens.tolist())), np.int64) if normal else None
 
 
+@functools.lru_cache(maxsize=64)
 def rules_of(options, limits, vocab_size):
-    """The `Rules` of options (`GenerationOptions`) for sentences of `limits`; without warpers.
+    """The `Rules` of options (`GenerationOptions`) for sentences of `limits`; without warpers. They keep no state.
 
     Raises ValueError for an id that the vocabulary has not.
     """

@@ -258,7 +258,7 @@ class Transformer:
 
         Where the source is text, the tokenizer says what its target language asks for.
         """
-        if isinstance(src, str) or (isinstance(src, (list, tuple)) and any(isinstance(row, str) for row in src)):
+        if isinstance(src, str) or (isinstance(src, (list, tuple)) and src and isinstance(src[0], str)):
             options = {**getattr(self.tokenizer, "target_options", {}), **options}
         if max_new_tokens is not None:
             options = {"max_new_tokens": max_new_tokens, **options}
@@ -284,10 +284,11 @@ class Transformer:
             raise ValueError("stopping_criteria: no token is sure before beam search has ended; use num_beams=1")
         results = [None] * len(batch.sentences)
         for places in generate.parts(batch.sentences, prompts, options, max_batch_tokens):
-            sentences, begun = [batch.sentences[p] for p in places], np.stack([prompts[p] for p in places])
+            sentences, begun = [batch.sentences[p] for p in places], np.array([prompts[p] for p in places])
             limits = options.limits(begun.shape[1], self.config.max_length)
             lanes = generate.lanes(options)
-            with self._borrow(sentences, np.repeat(begun, lanes, axis=0), limits.max_length - 1, lanes) as workspace:
+            targets = begun if lanes == 1 else np.repeat(begun, lanes, axis=0)
+            with self._borrow(sentences, targets, limits.max_length - 1, lanes) as workspace:
                 workspace.encode(ENCODER_WITH_MEMORY, sentences)
                 found, bad = generate.search(
                     workspace, (DECODER, DECODER_WITH_CHOICE, self._screened(limits)), options, limits, begun,
@@ -298,7 +299,9 @@ class Transformer:
             for place, sentence, prompt, row in zip(places, sentences, begun, found, strict=True):
                 if attention:
                     row = [h._replace(attention=self._attention(sentence, prompt, h.ids)) for h in row]
-                results[place] = [h._replace(ids=prompt[1:].tolist() + h.ids) for h in row]
+                if len(prompt) > 1:
+                    row = [h._replace(ids=prompt[1:].tolist() + h.ids) for h in row]
+                results[place] = row
         return results
 
     def _stream(self, sentences, prompt, options, limits, rules):
@@ -311,8 +314,8 @@ class Transformer:
             else:
                 one_by_one = GreedySearch(steps, options, rules, limits, [0], prompt[None])
             yield from prompt[1:].tolist()
-            for _, (token,) in one_by_one:
-                yield token
+            for _, tokens in one_by_one:
+                yield from tokens[:, 0].tolist()
         if one_by_one.bad is not None:
             self._warn_of_nan(sentences, [[*prompt, *one_by_one.hypotheses[0].ids[:-1]]])
 

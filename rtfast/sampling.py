@@ -15,7 +15,7 @@ class Sampling(GreedySearch):
         super().__init__(*arguments, **options)
         self._draws = draws
 
-    def _choose(self, latest, parents, so_far, running):
+    def _advance(self, latest, parents, so_far, running, left):
         scores, tokens = self._candidates(latest, parents, so_far)
         with np.errstate(invalid="ignore", divide="ignore"):
             probabilities = softmax(scores.astype(np.float64))
@@ -24,7 +24,7 @@ class Sampling(GreedySearch):
             # The first whose share ends beyond the point: never one of probability 0. A NaN draws the first.
             chosen = np.minimum((ends <= points).sum(axis=1, keepdims=True), scores.shape[1] - 1)
             values = np.log(np.take_along_axis(probabilities, chosen, axis=1)[:, 0])
-        return values, np.take_along_axis(tokens, chosen, axis=1)[:, 0]
+        return np.take_along_axis(tokens, chosen, axis=1).T, values[None]
 
     def _candidates(self, latest, parents, so_far):
         """A step: scores (R, n) and ids (R, n) of the tokens to draw from."""

@@ -32,6 +32,10 @@ class Steps(Protocol):
     def largest(self, ids, parents, k):
         """`top` without log_probs, and perhaps without the other logits."""
 
+    def several(self, ids, parents, ends, most, log_probs):
+        """Up to `most` steps, each on the likeliest token of the one before, until a target gets one of `ends`
+        (int64 ids): tokens and their values as of `top` (steps, R)."""
+
     def logits(self):
         """After `top`: all logits (R, V) of that step."""
 

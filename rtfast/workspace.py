@@ -44,8 +44,7 @@ class Capacity(NamedTuple):
 def capacity_for(sources, targets, steps=0, lanes=1):
     """The `Capacity` that the sentences take; with `steps`, `lanes` targets of each grow token by token to that
     length."""
-    lengths = [len(ids) for ids in sources]
-    target_lengths = [len(ids) for ids in targets]
+    lengths, target_lengths = list(map(len, sources)), list(map(len, targets))
     rows = max(sum(target_lengths), len(sources) * lanes if steps else 0)
     return Capacity(len(sources), sum(lengths), max(lengths), rows, max([steps, *target_lengths]), lanes)
 
@@ -80,7 +79,10 @@ class Workspace:
         for op in (op for program in programs for op in program.ops if op.kind == "input"):
             states = np.zeros((max(capacity.rows(op.output.dimension), 1), op.output.width), weights.dtype)
             self.index.setdefault(f"{op.output.dimension}_states", states)
-        self._programs = programs
+        self._programs, self._dtype = programs, weights.dtype
+        self._sides = {side: (self.index.get(f"{side}_states", self.index[f"{side}_ids"]),
+                              *(self.index[f"{side}_{name}"] for name in ("positions", "keys", "starts")))
+                       for side in ("source", "target")}
         self._count = np.arange(max(source_rows, target_rows, targets) + 1)
         self._position = self._longest_memory = 0
         self._executor = backend.Executor(programs, weights, self.index, capacity, trace)
@@ -126,6 +128,16 @@ class Workspace:
         self._position = position + 1
         self._executor.run(which, n, 0, n, n, 1, position + 1, self._longest_memory)
 
+    def choose(self, which, ids, ends, most):
+        """One more token for each running target by a program that finds the likeliest word, then that word, and so on,
+        up to `most` steps or until a target gets one of `ends`: words and their values (steps, n). Not with beams."""
+        n, position = len(ids), self._position
+        self.index["target_ids"][:n] = ids
+        tokens, values = np.empty((most, n), np.int64), np.empty((most, n), self._dtype)
+        steps = self._executor.run_steps(which, n, position, self._longest_memory, ends, tokens, values)
+        self._position = position + steps
+        return tokens[:steps], values[:steps]
+
     def keep(self, running):
         """Go on with these of the running targets only, given by their places: no cache moves."""
         n, index = len(running), self.index
@@ -147,14 +159,17 @@ class Workspace:
 
     def _start(self, sources):
         """A target for each of `sources`, without tokens."""
-        index, n, lanes = self.index, len(sources), {}
+        index, lanes, longest = self.index, {}, 0
+        source_keys, memory_keys = index["source_keys"], index["memory_keys"]
+        target_slots, memory_slots = index["target_slots"], index["memory_slots"]
         for row, source in enumerate(sources):
             lane = lanes[source] = lanes.get(source, -1) + 1
-            index["target_slots"][row] = source * self.capacity.lanes + lane
-            index["memory_slots"][row] = source
-            index["memory_keys"][row] = index["source_keys"][source]
+            target_slots[row] = source * self.capacity.lanes + lane
+            memory_slots[row] = source
+            memory_keys[row] = length = source_keys.item(source)
+            longest = max(longest, length)
         index["reordered"][0] = 0
-        self._position, self._longest_memory = 0, index["memory_keys"][:n].max(initial=0)
+        self._position, self._longest_memory = 0, longest
 
     def _read(self, which, sentences, wanted):
         """Run a decoder program on tokens of every target."""
@@ -165,15 +180,15 @@ class Workspace:
 
     def _place(self, side, sentences):
         """Lay the sentences' tokens one after the other; how many rows, and the longest."""
-        index, row, longest = self.index, 0, 0
-        tokens = index.get(f"{side}_states", index[f"{side}_ids"])
+        row, longest = 0, 0
+        tokens, positions, keys, starts = self._sides[side]
         for b, ids in enumerate(sentences):
             length = len(ids)
             tokens[row:row + length] = ids
-            index[f"{side}_positions"][row:row + length] = self._count[:length]
-            index[f"{side}_keys"][b] = length
+            positions[row:row + length] = self._count[:length]
+            keys[b] = length
             row += length
-            index[f"{side}_starts"][b + 1] = row
+            starts[b + 1] = row
             longest = max(longest, length)
         return row, longest
 

@@ -293,7 +293,7 @@ def test_a_workspace_that_failed_is_not_used_again(backend, made, monkeypatch):
     model = rtfast.Transformer(config, random_values(config))
     expected = model.generate([3, 4, 5], 5)
     with monkeypatch.context() as broken:
-        broken.setattr(Workspace, "step", lambda *arguments: 1 / 0)
+        broken.setattr(Workspace, "choose", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             model.generate([3, 4, 5], 5)
     assert model.generate([3, 4, 5], 5) == expected

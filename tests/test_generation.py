@@ -121,11 +121,31 @@ def test_eos_at_the_first_step(backend):
 
 def test_finished_sentences_leave_the_batch(backend, monkeypatch):
     model, _, sources = talkative("200 words")
-    rows, step = [], Workspace.step
-    monkeypatch.setattr(Workspace, "step", lambda self, which, ids:
-                        rows.append(len(ids)) or step(self, which, ids))
+    rows, choose = [], Workspace.choose
+
+    def counted(self, which, ids, *arguments):
+        tokens, values = choose(self, which, ids, *arguments)
+        assert tokens.shape == values.shape
+        rows.extend([len(ids)] * len(tokens))
+        return tokens, values
+
+    monkeypatch.setattr(Workspace, "choose", counted)
     lengths = [len(ids) for ids in model.generate(sources, LIMIT)]
     assert rows == [sum(length > t for length in lengths) for t in range(max(lengths))]
+
+
+@pytest.mark.parametrize("name", TALKATIVE)
+def test_many_steps_in_one_call_are_the_steps_one_by_one(backend, name):
+    """A callback has to see each token, so that every step is a call of its own."""
+    model, _, sources = talkative(name, "float32")
+    together = model.generate(sources, LIMIT, return_dict_in_generate=True)
+    seen = []
+    one_by_one = model.generate(sources, LIMIT, return_dict_in_generate=True,
+                                stopping_criteria=lambda ids: seen.append(ids))
+    assert together == one_by_one and len(seen) > LIMIT
+    assert model.generate(sources, LIMIT) == [hypothesis.ids for hypothesis in together]
+    for source, hypothesis in zip(sources, together, strict=True):
+        assert list(model.stream(source, LIMIT)) == hypothesis.ids
 
 
 # Company

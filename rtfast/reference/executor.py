@@ -40,6 +40,23 @@ class Executor:
             for name, array in extras.items():
                 self._extras[which][op.name, name] = array
 
+    def run_steps(self, which, targets, position, memory_keys, ends, tokens, values):
+        """Run program `which` on one token for each target, then on the tokens that it chose, again and again.
+
+        The first tokens are in the index. ends: int64 ids, after one of which there is no further step.
+        tokens, values (most steps, targets): what was chosen. Returns how many steps were made.
+        """
+        index, best = self._index, self._programs[which].results["top"]
+        for step in range(len(tokens)):
+            index["target_positions"][:targets] = position + step
+            index["target_keys"][:targets] = position + step + 1
+            self.run(which, targets, 0, targets, targets, 1, position + step + 1, memory_keys)
+            tokens[step] = index["target_ids"][:targets] = index["top_ids"][:targets, 0]
+            values[step] = self._values[which][best][:, 0]
+            if np.isin(tokens[step], ends).any():
+                break
+        return step + 1
+
     def read(self, which, buffer):
         """A copy of a buffer's rows after a run: (rows, width)."""
         return self._values[which][buffer].copy()
