@@ -2,7 +2,7 @@
 
     python train.py --out ../../rtfast/models/en_es
 
-A development tool: needs PyTorch, some three minutes on two cores, and gives the same weights again on the same machine.
+A development tool: needs PyTorch and some three minutes on two cores; the same machine gives the same weights again.
 """
 
 import argparse
