@@ -82,7 +82,8 @@ TARGETS = [
     *(Target("translation", what, "lowest", least, where=lambda row, what=what, threads=threads: (
         row["what"], row["threads"]) == (what, threads))
       for what, threads, least in (
-          ("batch 1, greedy", 1, 1.35), ("batch 1, greedy", 2, 1.5), ("batch 1, beam 4", 1, 2), ("batch 1, beam 4", 2, 2),
+          ("batch 1, greedy", 1, 1.35), ("batch 1, greedy", 2, 1.5),
+          ("batch 1, beam 4", 1, 2), ("batch 1, beam 4", 2, 2),
           ("batch 32, greedy", 1, 1.8), ("batch 32, greedy", 2, 1.8), ("batch 32, beam 4", 1, 1.3),
           ("batch 32, beam 4", 2, 1.3), ("batch 256, lengths 5 to 100, greedy", 1, 1.3),
           ("batch 256, lengths 5 to 100, greedy", 2, 1.3), ("seconds to load, to the first token", 1, 1),

@@ -31,6 +31,13 @@ cdef void* allocate_zeroed(size_t bytes) except NULL:
     return memory
 
 
+cdef void* allocate_pages(size_t bytes) except NULL:
+    cdef void* memory = take_pages(bytes)
+    if memory == NULL:
+        raise MemoryError(f"no room for {bytes} bytes")
+    return memory
+
+
 cdef int run_ops(const Op* ops, Py_ssize_t n_ops, int wanted) except -1:
     """Run a short list of ops, with scratch memory for this call only."""
     cdef Run run
@@ -69,10 +76,10 @@ cdef class PackedWeight:
         nr = panel_width(<vf*> NULL) if self.is_float else panel_width(<vd*> NULL)
         self.d_in, self.d_out, self.shape, self.dtype = d_in, d_out, (d_in, d_out), dtype
         self.bytes = <size_t> (up_to(d_out, nr) * d_in * dtype.itemsize)
-        self.panels = allocate(self.bytes)
+        self.panels = allocate_pages(self.bytes)
 
     def __dealloc__(self):
-        release_memory(self.panels)
+        release_pages(self.panels)
 
     @property
     def nbytes(self):

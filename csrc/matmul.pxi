@@ -169,7 +169,7 @@ cdef void multiply_chunk(
     cdef Py_ssize_t nr = panel_width(a), column = 0, first, last, i
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef Py_ssize_t at_once = panels_at_once(rows), stride
-    cdef Py_ssize_t step = 256 if n_tiles == 1 else 128 if n_tiles <= 3 else 64
+    cdef Py_ssize_t fetched, step, lines = 2 * nr * number_bytes(a) // 64
     cdef const vec* ahead
     while at_once > 1:
         while column + at_once * nr <= columns:
@@ -186,10 +186,12 @@ cdef void multiply_chunk(
                 first, last = rows * i // n_tiles, rows * (i + 1) // n_tiles
             if column + nr <= columns:
                 ahead, stride = b, 0
-                # this tile's share of the next panel
-                if b_row == nr and i * n_k * step // 2 < n_k * nr * number_bytes(a):
+                # this tile's share of the next panel: so many of the lines that two rows of it are
+                fetched = lines * i // n_tiles
+                step = 64 * (lines * (i + 1) // n_tiles - fetched)
+                if b_row == nr and step > 0:
                     ahead = at(b, b_stride) if column + nr < columns else after
-                    ahead, stride = <const vec*> (<const char*> ahead + i * n_k * step // 2), step
+                    ahead, stride = <const vec*> (<const char*> ahead + fetched * n_k * 32), step
                 tile_of(last - first, 1, at(a, first * a_stride), a_stride, b, b_row, 0, n_k, tail,
                         at(c, first * c_stride + column), c_stride, accumulate, ahead, stride)
             else:

@@ -52,7 +52,8 @@ cdef class ScreenedWeight:
         self.packed = packed
         self.columns = up_to(packed.d_out, BYTE_COLUMNS)
         self.fours = (packed.d_in + 3) // 4
-        self.panels = <signed char*> allocate_zeroed(4 * self.fours * self.columns)
+        self.panels = <signed char*> allocate_pages(4 * self.fours * self.columns)
+        memset(self.panels, 0, 4 * self.fours * self.columns)
         self.offsets = <int32_t*> allocate_zeroed(self.columns * sizeof(int32_t))
         self.scales = <float*> allocate_zeroed(self.columns * sizeof(float))
         self.bias = <float*> allocate_zeroed(self.columns * sizeof(float))
@@ -60,7 +61,7 @@ cdef class ScreenedWeight:
         self.errors = <float*> allocate_zeroed(self.columns * sizeof(float))
 
     def __dealloc__(self):
-        release_memory(self.panels)
+        release_pages(self.panels)
         release_memory(self.offsets)
         release_memory(self.scales)
         release_memory(self.bias)
