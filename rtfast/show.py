@@ -174,26 +174,34 @@ def styled():
 
 
 class Page:
-    """Where an explanation is printed: titles, sentences, formulas, matrices."""
+    """Where an explanation is printed: titles, sentences, formulas, matrices.
 
-    def __init__(self, precision=4):
-        self.precision = precision
+    width: columns to fill. ink: what writes bold and in colours (shading.Ink), None for bold titles on terminals.
+    """
+
+    def __init__(self, precision=4, width=WIDTH, ink=None):
+        self.precision, self.ink, self.room = precision, ink, width - len(INDENT)
+
+    def heading(self, text):
+        """What the page is about, wrapped."""
+        print("\n".join(textwrap.wrap(text, self.room + len(INDENT), break_on_hyphens=False)))
 
     def title(self, text):
         """A step's heading."""
         print()
-        print(bold(text))
+        for line in textwrap.wrap(text, self.room + len(INDENT), subsequent_indent=INDENT, break_on_hyphens=False):
+            print(bold(line) if self.ink is None else self.ink.bold(line))
 
     def say(self, *sentences):
         """Sentences as a paragraph."""
-        for line in textwrap.wrap(" ".join(sentences), ROOM, break_on_hyphens=False):
-            print(INDENT + line)
+        for line in textwrap.wrap(" ".join(sentences), self.room, break_on_hyphens=False, break_long_words=False):
+            print(INDENT + line.replace("\xa0", " "))  # where no line may end
 
     def formula(self, formula, call=""):
         """A formula, and the call that computes it: behind it, or below where there is no room."""
         start = max(36, len(formula) + 4)
         line = f"{formula:{start}}{call}".rstrip()
-        lines = [line] if len(line) <= ROOM else [formula, " " * 8 + call]
+        lines = [line] if len(line) <= self.room else [formula, " " * 8 + call]
         print()
         self.lines(lines)
         print()
@@ -205,4 +213,4 @@ class Page:
 
     def matrices(self, *blocks):
         """Matrices, (name, array) or (name, array, rows) or (..., rows, columns), side by side."""
-        self.lines(beside([matrix(*block, precision=self.precision) for block in blocks]))
+        self.lines(beside([matrix(*block, precision=self.precision) for block in blocks], self.room))
