@@ -67,6 +67,8 @@ def run(arguments):
     if arguments.list:
         print("\n".join(listed(steps, numbers)))
         return
+    if arguments.head is not None and arguments.head >= model.config.n_heads:
+        raise UserError(f"--head must be within 0-{model.config.n_heads - 1}, got {arguments.head}")
     shown = chosen(steps, numbers, arguments)
     page = show.Page(arguments.precision or 3, room(arguments.width), Ink.of_stdout(not arguments.no_color))
     walk = Walk(model, trace, page, top=arguments.top or 5, head=arguments.head, spell=spelling(model, arguments))
@@ -77,7 +79,8 @@ def run(arguments):
 
 def check_together(arguments):
     """Raise UserError for options that another one makes void."""
-    given = [name for name in _TERMINAL_ONLY if getattr(arguments, name) not in (None, False)]
+    given = [name for name in _TERMINAL_ONLY if getattr(arguments, name) is not None
+             and getattr(arguments, name) is not False]  # 0 is given too
     if arguments.html is not None and given:
         raise UserError(f"--{given[0].replace('_', '-')} cannot be given with --html: a page has all of it")
     if arguments.target is not None and arguments.max_new_tokens is not None:

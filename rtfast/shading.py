@@ -1,4 +1,4 @@
-"""Attention weights as shaded blocks, bars, and words that a terminal can show: in colours, blocks or plain characters."""
+"""Attention weights as shaded blocks, bars, words that a terminal can show: in colours, blocks or plain characters."""
 
 import os
 import sys

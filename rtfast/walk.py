@@ -33,13 +33,10 @@ _CROSS_NOTES = {
 class Walk:
     """Prints steps of a trace of one sentence on a page.
 
-    top: likeliest words to show. head: the only head to show, None for all. spell: target ids -> text. Raises
-    ValueError for a head that is not there.
+    top: likeliest words to show. head: the only head to show, None for all. spell: target ids -> text.
     """
 
     def __init__(self, model, trace, page, *, top=5, head=None, spell=None):
-        if head is not None and head >= model.config.n_heads:
-            raise ValueError(f"head must be within 0-{model.config.n_heads - 1}, got {head}")
         self.model, self.trace, self.page, self.ink = model, trace, page, page.ink
         self.source, self.target = ([self.ink.word(str(word)) for word in words] for words in trace.tokens)
         self._top, self._head, self._spell = top, head, spell or (lambda ids: " ".join(self._words(ids)))
