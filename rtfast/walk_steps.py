@@ -69,7 +69,7 @@ class Step:
 def steps_of(trace):
     """All steps of the walk, from the tokens to the sentence that came out, as a list of `Step`."""
     steps = [Step("tokens")]
-    for name in _in_walking_order(trace):
+    for name in walking_order(trace):
         where = _place(name)
         last = steps[-1]
         if (last.kind, last.side, last.layer, last.part) == where:
@@ -84,7 +84,7 @@ def numbered(steps):
     return {key: i for i, key in enumerate(dict.fromkeys(step.key for step in steps), start=1)}
 
 
-def _in_walking_order(trace):
+def walking_order(trace):
     """Names as a reader meets them: cross-attention's keys and values, computed early, beside its query."""
     names, early = [], {}
     for name in trace:
