@@ -15,10 +15,10 @@ PREVIEW, DECIMALS = 4, 3
 MOST_TOKENS, MOST_SENTENCES = 100, 8
 
 _STYLE = """<style>
-.rtfast table{border-collapse:collapse;margin:.3em 0 .6em 1em;font-size:90%}
+.rtfast{overflow-x:auto}.rtfast table{border-collapse:collapse;margin:.3em 0 .6em 1em;font-size:90%}
 .rtfast td,.rtfast th{padding:.15em .7em;text-align:left;vertical-align:top;border-bottom:1px solid #8884;\
 background:transparent;color:inherit;white-space:nowrap}
-.rtfast td.n{font-family:monospace;text-align:right;white-space:pre}
+.rtfast td.n{font-family:monospace;white-space:pre}
 .rtfast summary{cursor:pointer}.rtfast .t{border:1px solid #8888;border-radius:.3em;padding:0 .3em;margin-right:.2em}
 </style>"""
 
@@ -83,11 +83,8 @@ def _groups(trace):
     groups = {}
     for name in walking_order(trace):
         parts = name.split(".")
-        if parts[1:2] == ["layers"]:
-            where = ".".join(parts[:3])
-        else:
-            where = parts[0] if len(parts) > 1 else "output"
-        groups.setdefault(where, []).append(name)
+        parts = parts[:3] if parts[1:2] == ["layers"] else parts[:1] if len(parts) > 1 else ["output"]
+        groups.setdefault(".".join(parts), []).append(name)
     return groups
 
 
@@ -98,4 +95,4 @@ def _row(trace, name, group):
     more = "  …" if array.size > PREVIEW else ""
     return (f'<tr><td title="{escape(name)}"><code>{escape(short)}</code></td><td>{escape(str(array.shape))}</td>'
             f"<td>{escape(trace.op(name))}</td><td>{escape(trace.formula(name))}</td>"
-            f'<td class="n">{"  ".join(numbers)}{more}</td></tr>')
+            f'<td class="n">{"".join(f"{text:>9}" for text in numbers)}{more}</td></tr>')
