@@ -256,14 +256,16 @@ import rtfast
 from rtfast import plots
 assert "matplotlib" not in sys.modules
 import matplotlib
-before = dict(matplotlib.rcParams)
+before = matplotlib.rcParams.copy()
 model = rtfast.load()
 trace = model.trace("the red house")
 found = [plots.plot_attention(trace, "decoder.layers.0.cross_attention")[0], plots.plot_alignment(trace),
          plots.plot_lens(trace, model), plots.plot_positional_encoding(model)]
 for i, axes in enumerate(found):
     axes.figure.savefig({str(tmp_path)!r} + f"/{{i}}.png")
-assert "matplotlib.pyplot" not in sys.modules and dict(matplotlib.rcParams) == before
+assert "matplotlib.pyplot" not in sys.modules
+now = matplotlib.rcParams.copy()
+assert all(now._get(name) == before._get(name) for name in before)
 """
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
     folder = os.path.dirname(os.path.dirname(os.path.abspath(rtfast.__file__)))
