@@ -10,7 +10,7 @@ import os
 import rtfast
 from rtfast import show
 from rtfast.cli import UserError, blaming_the_user, whole_number
-from rtfast.shading import Ink, room
+from rtfast.shading import PIPE, Ink, room
 from rtfast.steps import chosen_steps
 from rtfast.translate_command import as_written
 from rtfast.walk import Walk
@@ -48,7 +48,7 @@ def add_arguments(parser):
     group.add_argument("--top", type=whole_number(1, 64), metavar="N", help="likeliest next words (default 5)")
     group.add_argument("--precision", type=whole_number(1, 15), metavar="N", help="decimals, 1 to 15 (default 3)")
     group.add_argument("--width", type=whole_number(40, 1000), metavar="N",
-                       help="columns to fill (default: the terminal's, 80 at least; 120 into a pipe)")
+                       help=f"columns to fill (default: the terminal's, 80 at least; {PIPE} or $COLUMNS into a pipe)")
     group.add_argument("--no-color", action="store_true",
                        help="plain characters, as in a pipe or where NO_COLOR is set")
 
@@ -71,7 +71,8 @@ def run(arguments):
         raise UserError(f"--head must be within 0-{model.config.n_heads - 1}, got {arguments.head}")
     shown = chosen(steps, numbers, arguments)
     page = show.Page(arguments.precision or 3, room(arguments.width), Ink.of_stdout(not arguments.no_color))
-    walk = Walk(model, trace, page, top=arguments.top or 5, head=arguments.head, spell=spelling(model, arguments))
+    walk = Walk(model, trace, page, text=" ".join(arguments.text), top=arguments.top or 5, head=arguments.head,
+                spell=spelling(model, arguments))
     page.heading(headline(model))
     for step in shown:
         walk.show(step, numbers[step.key])

@@ -13,6 +13,8 @@ COLOURS = (53, 54, 24, 30, 36, 71, 77, 148, 190, 226)
 NOTHING = 0.005
 #: Columns of a cell at most: longer words above it are cut.
 WIDEST_CELL = 9
+#: Columns of what goes into a pipe or a file.
+PIPE = 120
 
 
 class Ink:
@@ -114,12 +116,12 @@ def _cut(word, width):
 
 
 def room(asked=None):
-    """Columns to write in: as asked; a terminal's, 80 at least; else 120, or $COLUMNS."""
+    """Columns to write in: as asked; a terminal's, 80 at least; else `PIPE`, or $COLUMNS."""
     if asked is not None:
         return asked
     if sys.stdout is not None and sys.stdout.isatty():
         import shutil
 
         return max(show.WIDTH, shutil.get_terminal_size((show.WIDTH, 24)).columns)
-    columns = os.environ.get("COLUMNS", "")
-    return max(show.WIDTH, int(columns)) if columns.isascii() and columns.isdigit() else 120
+    columns = os.environ.get("COLUMNS", "")[:4]
+    return max(show.WIDTH, int(columns)) if columns.isascii() and columns.isdigit() else PIPE

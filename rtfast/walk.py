@@ -33,12 +33,14 @@ _CROSS_NOTES = {
 class Walk:
     """Prints steps of a trace of one sentence on a page.
 
-    top: likeliest words to show. head: the only head to show, None for all. spell: target ids -> text.
+    text: what was read, None for its words. top: likeliest words to show. head: the only head to show, None for all.
+    spell: target ids -> text.
     """
 
-    def __init__(self, model, trace, page, *, top=5, head=None, spell=None):
+    def __init__(self, model, trace, page, *, text=None, top=5, head=None, spell=None):
         self.model, self.trace, self.page, self.ink = model, trace, page, page.ink
         self.source, self.target = ([self.ink.word(str(word)) for word in words] for words in trace.tokens)
+        self._text = " ".join(self.source if text is None else [self.ink.word(word) for word in text.split()])
         self._top, self._head, self._spell = top, head, spell or (lambda ids: " ".join(self._words(ids)))
         self._weights = weight_shapes(model.config)
         self._told, self._legend = set(), False
@@ -166,14 +168,13 @@ class Walk:
 
     def _sentence(self):
         trace, end = self.trace, set(self.model.generation.eos_ids)
-        source = " ".join(self.source)
         if trace.generated is None:
             given, likeliest = trace.target_ids[0][1:].tolist(), trace["logits"].argmax(axis=1)
             self.page.say("The target was given. Beside it, the likeliest word in each of its places:")
-            self.page.lines(["", f"{source}  {self.ink.arrow}  {' '.join(self._words(given))}",
+            self.page.lines(["", f"{self._text}  {self.ink.arrow}  {' '.join(self._words(given))}",
                              f"likeliest: {' '.join(self._words(likeliest))}"])
             return
         ids = list(trace.generated)
-        self.page.lines(["", f"{source}  {self.ink.arrow}  {self.ink.bold(self.ink.word(self._spell(ids)))}"])
+        self.page.lines(["", f"{self._text}  {self.ink.arrow}  {self.ink.bold(self.ink.word(self._spell(ids)))}"])
         if not end.intersection(ids):
             self.page.say(f"It stopped after {len(ids)} words without one that ends a sentence (--max-new-tokens).")

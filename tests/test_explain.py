@@ -172,7 +172,7 @@ def test_the_likeliest_words(prints, shipped):
         assert [word for _, word, _ in lines] == [word for word, _ in row]
         assert all(close(float(p), 100 * exact, 6) for (_, _, p), (_, exact) in zip(lines, row, strict=True))
         assert [bool(mark) for mark, *_ in lines] == [True, False, False]
-    assert "    the red house  →  La casa roja\n" in text  # as translate writes it
+    assert "    The red house  →  La casa roja\n" in text  # as translate writes it
 
 
 def test_a_given_target(prints):
@@ -303,8 +303,9 @@ def test_a_pipe_is_120_wide_or_what_columns_says(prints, monkeypatch):
     assert prints(TEXT) == prints(TEXT, "--width", 120)
     monkeypatch.setenv("COLUMNS", "100")
     assert prints(TEXT) == prints(TEXT, "--width", 100)
-    monkeypatch.setenv("COLUMNS", "20")
-    assert prints(TEXT) == prints(TEXT, "--width", 80)
+    for columns, width in (("20", 80), ("", 120), ("x", 120)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert prints(TEXT) == prints(TEXT, "--width", width)
 
 
 def test_a_terminals_width(monkeypatch):
