@@ -79,7 +79,8 @@ def attention(weights, rows, columns, ink, precision=3, hidden=None, width=show.
     rows, columns: words. hidden: booleans, True where a query may not attend.
     """
     hidden = [[False] * len(columns) for _ in rows] if hidden is None else hidden
-    numbers = show.cells_of(weights, precision, hidden)
+    numbers = [["-" if dash else _share(float(share), precision) for share, dash in zip(row, dashes, strict=True)]
+               for row, dashes in zip(weights, hidden, strict=True)]
     block = shaded(weights, rows, columns, ink, hidden, width)
     table = show.table_lines(numbers, (), columns, width=sys.maxsize)
     if len(block) == len(table) and max(map(show.size, block)) + len(show.GAP) + max(map(show.size, table)) <= width:
@@ -101,6 +102,11 @@ def shaded(weights, rows, columns, ink, hidden, width=show.ROOM):
             cells = [ink.cell(float(row[j]), cell, bool(unseen[j])) for j in range(first, last)]
             lines.append(show.left(word, label) + "".join(cells))
     return lines
+
+
+def _share(value, precision):
+    """A weight with as many decimals as all others: next to nothing is 0.000 here."""
+    return f"{value:.{precision}f}" if value == value else "NaN"
 
 
 def _groups(count, cell, room):

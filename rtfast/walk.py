@@ -7,6 +7,8 @@ from rtfast.weights import weight_shapes
 
 #: Columns that are shown of a matrix, and of each of several heads, where it is wider.
 COLUMNS, HEAD_COLUMNS = 12, 4
+#: Rows of queries, keys, values and outputs that are shown of each of several heads, the last one among them.
+HEAD_ROWS = 6
 
 _NOTES = {
     "tokens": "The text is cut into tokens. Each becomes its place in the vocabulary, its id.",
@@ -115,11 +117,19 @@ class Walk:
             blocks = [show.table_lines(show.cells_of(array[h], self.page.precision), rows, columns, self.page.room)
                       for h in heads]
         else:
-            half = (self.page.room - len(show.GAP)) // 2  # two beside each other at least
-            blocks = [self._rows(array[h], rows, HEAD_COLUMNS, width=half) if len(heads) > 1 else
-                      self._rows(array[h], rows, COLUMNS) for h in heads]
+            blocks = [self._one_of_many(array[h], rows) if len(heads) > 1 else self._rows(array[h], rows, COLUMNS)
+                      for h in heads]
         blocks = [[self.ink.faint(f"head {h}"), *block] for h, block in zip(heads, blocks, strict=True)]
         return show.beside(blocks, self.page.room)
+
+    def _one_of_many(self, array, rows):
+        """A head's first and last rows and columns, so narrow that two fit beside each other."""
+        half = (self.page.room - len(show.GAP)) // 2
+        if len(rows) <= HEAD_ROWS:
+            return self._rows(array, rows, HEAD_COLUMNS, width=half)
+        places = [*range(HEAD_ROWS - 1), len(rows) - 1]
+        lines = self._rows(array[places], [rows[i] for i in places], HEAD_COLUMNS, width=half)
+        return [*lines[:-1], self.ink.ellipsis, lines[-1]]
 
     def _shaded(self, name, head, rows, columns):
         if not self._legend:

@@ -161,6 +161,21 @@ def test_all_heads_stand_there(prints, shipped):
     assert len(printed) == trace[name].size
 
 
+def test_of_many_heads_the_first_and_last_rows(prints):
+    """Of long sentences, all heads: their numbers, five rows and the last."""
+    text = "my brother reads the book in the park"
+    trace = rtfast.load().trace(text, max_new_tokens=20)
+    name = "encoder.layers.0.self_attention.query"
+    lines = sections(prints(text, "--step", 3, "--layer", 0, "--width", 300))[name]["lines"]
+    block = lines[lines.index("") + 2:]
+    labels = ["my", "brother", "reads", "the", "book", "…", "park"]
+    assert [line.split()[0] for line in block if line] == labels
+    labels.remove("…")
+    for row, i in zip(table(block, labels), (0, 1, 2, 3, 4, 7), strict=True):
+        exact = [number for h in range(4) for number in first_and_last(trace[name][h][i].tolist(), 4)]
+        assert len(row) == 16 and all(map(close, row, exact, [3] * 16))
+
+
 def test_the_likeliest_words(prints, shipped):
     model, trace = shipped
     text = prints("The red house", "--step", "26-27", "--top", 3, "--precision", 6)

@@ -34,7 +34,9 @@ def labels(axis):
 
 def drawn(axes):
     """Draw it, so that what matplotlib cannot draw raises; its image's data."""
-    axes.figure.canvas.draw()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(axes.figure).draw()
     (image,) = axes.images
     return image.get_array()
 
