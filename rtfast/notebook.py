@@ -8,6 +8,7 @@ import numpy as np
 from rtfast.show import number
 from rtfast.walk_steps import walking_order
 from rtfast.weights import weight_shapes
+from rtfast.words import visible
 
 #: Numbers of an intermediate that are shown, and decimals of each.
 PREVIEW, DECIMALS = 4, 3
@@ -28,8 +29,7 @@ def trace_html(trace):
 
     Of each intermediate: name, shape, op, formula and its first numbers.
     """
-    size = sum(trace[name].nbytes for name in trace)
-    parts = [_STYLE, '<div class="rtfast">', f"<b>Trace</b>: {len(trace)} intermediates, {size:,} bytes"]
+    parts = [_STYLE, '<div class="rtfast">', f"<b>Trace</b>: {len(trace)} intermediates, {trace.nbytes:,} bytes"]
     for side, words in zip(("source", "target"), trace.tokens, strict=True):
         parts.append(_sentences(side, words))
     for group, names in _groups(trace).items():
@@ -74,7 +74,7 @@ def _sentences(side, words):
 
 def _seen(word):
     """A token as text in which nothing is invisible, and nothing endless."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(word))
+    text = visible(str(word))
     return (text if len(text) <= 40 else text[:39] + "…") if text.strip() else repr(text)
 
 

@@ -6,12 +6,13 @@ returns the Axes: `axes.figure` is the Figure, for a notebook to show or for `sa
 Raises ImportError where matplotlib is missing: pip install 'rtfast[plot]'.
 """
 
-import fnmatch
-
 import numpy as np
 
-from rtfast import readings
+from rtfast import kernels
 from rtfast.config import Config
+from rtfast.names import matching
+from rtfast.search import top_k
+from rtfast.words import visible, words_of
 
 #: Both can be told apart by colour-blind people, and in print.
 SHARES, SIGNED = "viridis", "cividis"
@@ -52,12 +53,13 @@ def plot_attention(trace, name, head=None, ax=None, *, numbers=None, cmap=SHARES
 
 
 def plot_alignment(trace, layers=None, heads=None, ax=None, *, numbers=None, cmap=SHARES):
-    """Which source words each target word looks at: cross-attention averaged over layers and heads, a heat map.
+    """Which source words each target word looks at: `trace.alignment(layers, heads)` as a heat map.
 
-    layers, heads: numbers from 0 on, or lists of them; None takes all. The rest, and the errors, as in
-    `plot_attention` and `readings.alignment`. Returns the Axes.
+    The rest as in `plot_attention`, errors as in `Trace.alignment`. Returns the Axes.
     """
-    weights = readings.alignment(trace, layers, heads)
+    weights = trace.alignment(layers, heads)
+    if weights.ndim != 2:
+        raise ValueError(f"plot_alignment: the trace must be of one sentence, got an alignment of {weights.shape}")
     source, target = _words(trace)
     axes = _axes("plot_alignment", ax, (1, 1), (2 + 0.5 * len(source), 1.2 + 0.45 * len(target)))
     image = heat_map(axes[0, 0], weights, target, source, cmap=cmap, numbers=numbers)
@@ -70,31 +72,28 @@ def plot_alignment(trace, layers=None, heads=None, ax=None, *, numbers=None, cma
     return axes[0, 0]
 
 
-def plot_lens(trace, model=None, k=1, ax=None, *, cmap=SHARES):
-    """What each decoder layer would say: a table, a row for each layer, a column for each position.
+def plot_lens(trace, k=1, ax=None, *, cmap=SHARES):
+    """What the decoder would say after each layer (`Trace.lens`): a row for each, a column for each position.
 
-    A cell has the k likeliest words of the output layer applied to that layer's state, with their probabilities; its
-    colour is the first one's. The top row is what the model says. model: the trace's model where it has one.
-    Returns the Axes. Raises ValueError without a model or decoder layers, and for a k below 1.
+    A cell has the k likeliest words with their probabilities; its colour is the first one's. The row below is of what
+    the first layer reads, the one on top is what the model says. Returns the Axes. Raises ValueError for a k below 1
+    and a batch, and as `Trace.lens`.
     """
-    model = getattr(trace, "model", None) if model is None else model
-    if model is None:
-        raise ValueError("plot_lens: model must be given, this trace has none")
     if k < 1:
         raise ValueError(f"plot_lens: k must be 1 or more, got {k}")
-    names, shares, places = _lens(model, trace, k)
+    states, shares, places = _lens(trace, k)
     _, target = _words(trace)
-    size = (2.4 + 1.15 * len(target), 1.3 + (0.2 + 0.28 * k) * len(names))
+    size = (2.4 + 1.15 * len(target), 1.3 + (0.2 + 0.28 * k) * len(states))
     axes = _axes("plot_lens", ax, (1, 1), size)[0, 0]
-    image = heat_map(axes, shares[:, :, 0], [name.split(".")[2] for name in names], target, cmap=cmap, numbers=False,
+    image = heat_map(axes, shares[:, :, 0], states, target, cmap=cmap, numbers=False,
                      slanted=False)
-    for i in range(len(names)):
+    for i in range(len(states)):
         for t in range(len(target)):
-            words = readings.words_of(model, places[i, t])
+            words = words_of(trace.model, places[i, t])
             text = "\n".join(f"{_plain(word)}  {_percent(p)}" for word, p in zip(words, shares[i, t], strict=True))
             axes.text(t, i, text, ha="center", va="center", fontsize=8, color=_ink(image, shares[i, t, 0]))
     axes.invert_yaxis()
-    axes.set(title="what each layer would say next", xlabel="word that the decoder reads", ylabel="decoder layer")
+    axes.set(title="what each layer would say next", xlabel="word that the decoder reads", ylabel="decoder's state")
     if ax is None:
         _colour_bar(image, axes, "probability of the likeliest word")
     return axes
@@ -140,7 +139,7 @@ def heat_map(ax, values, rows, columns, *, cmap=SHARES, numbers=None, slanted=Tr
 def _weights_named(trace, name):
     """Names of the attention weights that `name` stands for."""
     known = [each for each in trace if each.endswith("attention.weights")]
-    found = [each for each in known if fnmatch.fnmatchcase(each, name) or fnmatch.fnmatchcase(each, f"{name}.weights")]
+    found = matching([name, f"{name}.weights"], known)
     if not found:
         raise KeyError(f"plot_attention: no attention weights are named {name!r}; there are {', '.join(known)}")
     for each in found:
@@ -166,16 +165,14 @@ def _title(name, head):
     return f"{side} {layer}, {part.replace('_', '-')}, head {head}"
 
 
-def _lens(model, trace, k):
-    """Names of the states (layers,), and of each the k likeliest words: probabilities and ids (layers, T, k)."""
-    from rtfast import kernels
-
-    logits = readings.lens(model, trace)
-    if not logits:
-        raise ValueError("plot_lens: the model has no decoder layers")
-    shares = [kernels.softmax(each) for each in logits.values()]
-    found = [kernels.top_k(each, k) for each in shares]
-    return list(logits), np.stack([shares for shares, _ in found]), np.stack([places for _, places in found])
+def _lens(trace, k):
+    """What the states are called (states,), and of each the k likeliest words: probabilities, ids (states, T, k)."""
+    logits = trace.lens()
+    if any(each.ndim != 2 for each in logits.values()):
+        raise ValueError("plot_lens: the trace must be of one sentence, not of a batch")
+    found = [top_k(kernels.softmax(each), k) for each in logits.values()]
+    states = [f"layer {name.split('.')[2]}" if ".layers." in name else "input" for name in logits]
+    return states, np.stack([shares for shares, _ in found]), np.stack([places for _, places in found])
 
 
 def _positions(model, length, side):
@@ -240,8 +237,7 @@ def _ink(image, value):
 
 def _plain(word):
     """A word that matplotlib writes as it is: $ begins no formula, what cannot be seen is escaped."""
-    word = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
-    return word.replace("$", r"\$")
+    return visible(word).replace("$", r"\$")
 
 
 def _percent(share):

@@ -4,6 +4,7 @@ import os
 import sys
 
 from rtfast import show
+from rtfast.words import visible
 
 #: From nothing to everything, without colours: where the encoding has blocks, and where it has not.
 BLOCKS, CHARACTERS = " ░▒▓█", " .:-=+*#%@"
@@ -42,7 +43,7 @@ class Ink:
         """A word as one that can be seen: what the encoding lacks, spaces alone and control characters are escaped."""
         if not text.strip():
             return repr(text)
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        text = visible(text)
         return text if self._has(text) else text.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def bold(self, text):

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from rtfast import readings, shading, show
+from rtfast import shading, show
 from rtfast.weights import weight_shapes
+from rtfast.words import words_of
 
 #: Columns that are shown of a matrix, and of each of several heads, where it is wider.
 COLUMNS, HEAD_COLUMNS = 12, 4
@@ -142,7 +143,7 @@ class Walk:
     # Words ----------------------------------------------------------------------------------
 
     def _words(self, ids):
-        return [self.ink.word(word) for word in readings.words_of(self.model, ids)]
+        return [self.ink.word(word) for word in words_of(self.model, ids)]
 
     def _tokens(self):
         ids = [str(number) for number in self.trace.source_ids[0]]
@@ -160,8 +161,7 @@ class Walk:
                       f"{self.ink.arrow} is the word that", "was chosen." if self.trace.generated is not None
                       else "is given.")
         following = [None if i is None else self._words([i])[0] for i in self._next_ids()]
-        found = [[(self.ink.word(word), p) for word, p in row]
-                 for row in readings.top(self.model, self.trace, self._top)]
+        found = [[(self.ink.word(str(word)), p) for word, p in row] for row in self.trace.top(self._top)]
         for row, word, i, p in zip(found, following, self._next_ids(), self.trace["probabilities"], strict=True):
             if word is not None and word not in [candidate for candidate, _ in row]:
                 row.append((word, float(p[i])))

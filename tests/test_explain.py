@@ -12,7 +12,7 @@ import pytest
 from models import random_values
 
 import rtfast
-from rtfast import article, cli, readings, shading, show, walk_steps
+from rtfast import article, cli, shading, show, walk_steps
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 TEXT = "the red house"
@@ -177,9 +177,9 @@ def test_of_many_heads_the_first_and_last_rows(prints):
 
 
 def test_the_likeliest_words(prints, shipped):
-    model, trace = shipped
+    _, trace = shipped
     text = prints("The red house", "--step", "26-27", "--top", 3, "--precision", 6)
-    expected = readings.top(model, trace, 3)
+    expected = trace.top(3)
     blocks = re.split(r"\n    \d+\. after ", text)[1:]
     assert [block.split("\n")[0] for block in blocks] == ["SOS", "la", "casa", "roja"]
     for block, row in zip(blocks, expected, strict=True):

@@ -125,3 +125,10 @@ def test_the_model(fields):
     assert (facts["dtype"], facts["backend"]) == (config.dtype, model.backend)
     assert facts["words"] == ("13 to 17" if config.target_vocab_size else "13")
     assert ("RMS norm" in facts["kind"]) == config.rms_norm and ("no norm" in facts["kind"]) == (not config.norm)
+
+
+def test_a_trace_from_a_file_and_a_part_of_one(trace, tmp_path):
+    trace.save(tmp_path / "trace.npz")
+    assert notebook.trace_html(rtfast.Trace.load(tmp_path / "trace.npz")) == notebook.trace_html(trace)
+    part = rtfast.load().trace("the red house", include="*.weights")
+    assert sorted(names_in(notebook.trace_html(part))) == sorted(part) and len(part) == 6
