@@ -28,8 +28,8 @@ examples:
 
 #: Words that are generated unless told otherwise: every one is a row of each matrix.
 MOST_WORDS = 20
-#: What a page has no use for: options that are for the terminal.
-_TERMINAL_ONLY = ("step", "layer", "head", "precision", "top", "width", "no_color", "list")
+#: Options that say what is printed: a page has no use for them, and a list of the steps neither.
+_PRINTED = ("step", "layer", "head", "precision", "top", "width", "no_color")
 
 
 def add_arguments(parser):
@@ -80,10 +80,12 @@ def run(arguments):
 
 def check_together(arguments):
     """Raise UserError for options that another one makes void."""
-    given = [name for name in _TERMINAL_ONLY if getattr(arguments, name) is not None
+    given = [f"--{name.replace('_', '-')}" for name in _PRINTED if getattr(arguments, name) is not None
              and getattr(arguments, name) is not False]  # 0 is given too
-    if arguments.html is not None and given:
-        raise UserError(f"--{given[0].replace('_', '-')} cannot be given with --html: a page has all of it")
+    if arguments.html is not None and (given or arguments.list):
+        raise UserError(f"{[*given, '--list'][0]} cannot be given with --html: a page has all of it")
+    if arguments.list and given:
+        raise UserError(f"{given[0]} cannot be given with --list, which names all steps and shows none")
     if arguments.target is not None and arguments.max_new_tokens is not None:
         raise UserError("--max-new-tokens cannot be given with --target: nothing is generated then")
 

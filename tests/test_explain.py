@@ -455,6 +455,8 @@ def test_shortened_matrices():
     ([TEXT, "--model", "no such folder"], "no such folder: no such folder"),
     ([TEXT, "--html", "x.html", "--step", "3"], "--step cannot be given with --html"),
     ([TEXT, "--html", "x.html", "--layer", "0"], "--layer cannot be given with --html"),
+    ([TEXT, "--html", "x.html", "--list"], "--list cannot be given with --html"),
+    ([TEXT, "--list", "--head", "0"], "--head cannot be given with --list"),
 ])
 def test_refuses(refuses, arguments, message):
     assert refuses(*arguments).startswith(message)
