@@ -17,6 +17,7 @@ from rtfast import __version__
 #: Module of each command, and its line in the help.
 COMMANDS = {
     "translate": ("rtfast.translate_command", "English to Spanish with the model that comes along, or with yours"),
+    "explain": ("rtfast.explain", "a sentence's way through the model, step by step, every number on show"),
     "demo": ("rtfast.demo", "the article's example, from words to words, with every number on show"),
     "generate": ("rtfast.generate_command", "text in, text out: random weights, your own, or a saved model"),
     "bench": ("rtfast.bench", "how fast the kernels are here, beside the same arithmetic in NumPy"),
@@ -26,6 +27,7 @@ COMMANDS = {
 EXAMPLES = """\
 examples:
   rtfast translate "Hello world"               the small model that comes with rtfast
+  rtfast explain "the red house"               what it computes for that, from words to words
   rtfast demo                                  read the whole example, step by step
   rtfast demo --steps 6-9 --precision 8        attention and layer norm, to 8 decimals
   rtfast generate "hello world"                random weights of the article's sizes

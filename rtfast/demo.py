@@ -13,7 +13,8 @@ import numpy as np
 
 import rtfast
 from rtfast import article, backends, kernels, show
-from rtfast.cli import UserError, whole_number
+from rtfast.cli import whole_number
+from rtfast.steps import chosen_steps
 
 EXAMPLES = """\
 examples:
@@ -42,7 +43,7 @@ def add_arguments(parser):
 
 def run(arguments):
     """Print the steps asked for."""
-    chosen = chosen_steps(arguments.steps)
+    chosen = chosen_steps("--steps", arguments.steps, len(STEPS))
     dtype = "float32" if arguments.float32 else "float64"
     model = articles_model(arguments.seed, dtype)
     page = show.Page(arguments.precision)
@@ -55,20 +56,6 @@ def run(arguments):
         title, step = STEPS[i]
         page.title(f"{i + 1:2}. {title}")
         step(walk)
-
-
-def chosen_steps(text):
-    """The places of the steps that "6", "5-9" or "1,12-13" names, in order."""
-    chosen = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        last = last if dash else first
-        if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
-            raise UserError(f"--steps must look like 6 or 5-9 or 1,12-13, got {text!r}")
-        if not 1 <= int(first) <= int(last) <= len(STEPS):
-            raise UserError(f"--steps must be within 1-{len(STEPS)}, got {part.strip()!r}")
-        chosen.update(range(int(first) - 1, int(last)))
-    return sorted(chosen)
 
 
 def articles_model(seed, dtype):

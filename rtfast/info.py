@@ -32,7 +32,7 @@ OPTIONAL = {
     "threadpoolctl": "benchmarks: NumPy's threads, and which BLAS runs",
     "onnx": "benchmarks: the encoder as a graph for onnxruntime",
     "onnxruntime": "benchmarks: compared with where it is installed",
-    "matplotlib": "benchmarks: their plots",
+    "matplotlib": "plots of traces, and the benchmarks'",
     "torch": "benchmarks: compared with where it is installed",
 }
 

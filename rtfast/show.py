@@ -1,9 +1,11 @@
-"""Matrices on a terminal: named, shaped, aligned, with a label on every row. Plain ASCII, 80 columns."""
+"""Matrices on a terminal: named, shaped, aligned, with a label on every row. 80 columns unless told otherwise."""
 
 import math
 import os
+import re
 import sys
 import textwrap
+import unicodedata
 
 import numpy as np
 
@@ -11,6 +13,26 @@ WIDTH = 80
 INDENT = "    "
 ROOM = WIDTH - len(INDENT)
 GAP = "   "
+
+_STYLE = re.compile(r"\x1b\[[\d;]*m")
+
+
+def size(text):
+    """Columns that text takes on a terminal: colours none, Chinese characters two, combining marks none."""
+    if text.isascii() and "\x1b" not in text:
+        return len(text)
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else not unicodedata.combining(letter)
+               for letter in _STYLE.sub("", text))
+
+
+def left(text, width):
+    """Text filled up with spaces behind it to `width` columns."""
+    return text + " " * (width - size(text))
+
+
+def right(text, width):
+    """Text filled up with spaces before it to `width` columns."""
+    return " " * (width - size(text)) + text
 
 
 def number(value, decimals, precision):
@@ -40,62 +62,93 @@ def matrix(name, array, rows=(), columns=(), precision=4, hidden=None):
     What is wider than a page is cut into several groups of columns.
     """
     array = np.asarray(array)
-    table = np.atleast_2d(array)
+    shape = ", ".join(map(str, array.shape)) + ("," if array.ndim == 1 else "")
+    return [f"{name} ({shape})", *table_lines(cells_of(np.atleast_2d(array), precision, hidden), rows, columns)]
+
+
+def cells_of(table, precision=4, hidden=None):
+    """The numbers of a table (m, n) as text, all with the same decimals; a dash where `hidden` is True."""
     values = [[float(value) for value in row] for row in table]
     decimals = decimals_needed([value for row in values for value in row], precision)
     cells = [[number(value, decimals, precision) for value in row] for row in values]
-    if hidden is not None:
-        cells = [["-" if dash else cell for cell, dash in zip(row, dashes, strict=True)]
-                 for row, dashes in zip(cells, hidden, strict=True)]
-    shape = ", ".join(map(str, array.shape)) + ("," if array.ndim == 1 else "")
-    return [f"{name} ({shape})", *table_lines(cells, rows, columns)]
+    if hidden is None:
+        return cells
+    return [["-" if dash else cell for cell, dash in zip(row, dashes, strict=True)]
+            for row, dashes in zip(cells, hidden, strict=True)]
+
+
+def shortened(table, most, rows=(), columns=(), precision=4, width=ROOM, ellipsis="..."):
+    """The lines of a table (m, n) of which only the first and last columns are shown where it is wide.
+
+    most: columns to show at most; fewer where these do not fit `width`, but two. columns: a function from the
+    places of the columns that are shown to their labels, or ().
+    """
+    for shown in range(min(most, table.shape[1]), 1, -1):
+        lines = _shortened(table, shown, rows, columns, precision, ellipsis)
+        if max(map(size, lines)) <= width:
+            break
+    else:
+        lines = _shortened(table, 2, rows, columns, precision, ellipsis)
+    return lines
+
+
+def _shortened(table, shown, rows, columns, precision, ellipsis):
+    wide = table.shape[1]
+    last = max(1, shown // 4) if shown < wide else 0
+    places = [*range(min(shown, wide) - last), *range(wide - last, wide)]
+    cells = cells_of(table[:, places], precision)
+    labels = list(columns(places)) if columns else ()
+    if last:
+        cells = [[*row[:-last], ellipsis, *row[-last:]] for row in cells]
+        labels = [*labels[:-last], ellipsis, *labels[-last:]] if labels else ()
+    return table_lines(cells, rows, labels, width=sys.maxsize)
 
 
 def table_lines(cells, rows=(), columns=(), width=ROOM):
     """Cells of text as lines, right-aligned under `columns`, behind `rows`; in groups that fit `width`."""
     if columns:
         cells, rows = [list(columns), *cells], ["", *rows] if rows else ()
-    label = max(map(len, rows), default=0)
+    label = max(map(size, rows), default=0)
     start = label + 2 if label else 0
-    widths = [max(len(row[j]) for row in cells) for j in range(len(cells[0]))]
+    widths = [max(size(row[j]) for row in cells) for j in range(len(cells[0]))]
     lines = []
-    for first, last in _groups(widths, width - start):
+    for first, last in groups(widths, width - start):
         for i, row in enumerate(cells):
-            head = f"{rows[i]:{label}}  " if label else ""
-            line = "  ".join(f"{row[j]:>{widths[j]}}" for j in range(first, last))
+            head = left(rows[i], label) + "  " if label else ""
+            line = "  ".join(right(row[j], widths[j]) for j in range(first, last))
             lines.append((head + line).rstrip())
     return lines
 
 
-def _groups(widths, room):
+def groups(widths, room):
     """(first, last) columns of each group that fits `room`; one column at least."""
-    groups, first, used = [], 0, 0
+    found, first, used = [], 0, 0
     for j, width in enumerate(widths):
         if j > first and used + width > room:
-            groups.append((first, j))
+            found.append((first, j))
             first, used = j, 0
         used += width + 2
-    return [*groups, (first, len(widths))]
+    return [*found, (first, len(widths))]
 
 
 def beside(blocks, width=ROOM):
     """Blocks of lines next to each other, as many as fit, the rest below."""
     lines, shelf, used = [], [], 0
     for block in blocks:
-        size = max(map(len, block))
-        if shelf and used + size > width:
+        wide = max(map(size, block))
+        if shelf and used + wide > width:
             lines += [*_side_by_side(shelf), ""]
             shelf, used = [], 0
         shelf.append(block)
-        used += size + len(GAP)
+        used += wide + len(GAP)
     return lines + _side_by_side(shelf)
 
 
 def _side_by_side(blocks):
-    widths = [max(map(len, block)) for block in blocks]
+    widths = [max(map(size, block)) for block in blocks]
     height = max(map(len, blocks))
     padded = [block + [""] * (height - len(block)) for block in blocks]
-    return [GAP.join(f"{line:{width}}" for line, width in zip(parts, widths, strict=True)).rstrip()
+    return [GAP.join(left(line, width) for line, width in zip(parts, widths, strict=True)).rstrip()
             for parts in zip(*padded, strict=True)]
 
 
@@ -108,38 +161,47 @@ def bar(share, width=30):
 
 def bold(text):
     """`text` in bold, on a terminal whose user has not asked for plain text."""
-    if not _styled():
+    if not styled():
         return text
     return f"\x1b[1m{text}\x1b[0m"
 
 
-def _styled():
+def styled():
+    """Whether stdout is a terminal that shows colours, and its user has not asked for plain text."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb" or os.name == "nt":
         return False
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 class Page:
-    """Where an explanation is printed: titles, sentences, formulas, matrices."""
+    """Where an explanation is printed: titles, sentences, formulas, matrices.
 
-    def __init__(self, precision=4):
-        self.precision = precision
+    width: columns to fill. ink: what writes bold and in colours (shading.Ink), None for bold titles on terminals.
+    """
+
+    def __init__(self, precision=4, width=WIDTH, ink=None):
+        self.precision, self.ink, self.room = precision, ink, width - len(INDENT)
+
+    def heading(self, text):
+        """What the page is about, wrapped."""
+        print("\n".join(textwrap.wrap(text, self.room + len(INDENT), break_on_hyphens=False)))
 
     def title(self, text):
         """A step's heading."""
         print()
-        print(bold(text))
+        for line in textwrap.wrap(text, self.room + len(INDENT), subsequent_indent=INDENT, break_on_hyphens=False):
+            print(bold(line) if self.ink is None else self.ink.bold(line))
 
     def say(self, *sentences):
         """Sentences as a paragraph."""
-        for line in textwrap.wrap(" ".join(sentences), ROOM, break_on_hyphens=False):
-            print(INDENT + line)
+        for line in textwrap.wrap(" ".join(sentences), self.room, break_on_hyphens=False, break_long_words=False):
+            print(INDENT + line.replace("\xa0", " "))  # where no line may end
 
     def formula(self, formula, call=""):
         """A formula, and the call that computes it: behind it, or below where there is no room."""
         start = max(36, len(formula) + 4)
         line = f"{formula:{start}}{call}".rstrip()
-        lines = [line] if len(line) <= ROOM else [formula, " " * 8 + call]
+        lines = [line] if len(line) <= self.room else [formula, " " * 8 + call]
         print()
         self.lines(lines)
         print()
@@ -151,4 +213,4 @@ class Page:
 
     def matrices(self, *blocks):
         """Matrices, (name, array) or (name, array, rows) or (..., rows, columns), side by side."""
-        self.lines(beside([matrix(*block, precision=self.precision) for block in blocks]))
+        self.lines(beside([matrix(*block, precision=self.precision) for block in blocks], self.room))

@@ -103,7 +103,7 @@ def test_main_refuses_in_one_line(call):
     for arguments in (["nonsense"], ["--nonsense"], ["help", "nonsense"]):
         status, out, err = call(*arguments)
         assert (status, out) == (2, "") and err.count("\n") == 1
-        assert "nonsense" in err and "translate, demo, generate, bench, info" in err
+        assert "nonsense" in err and "translate, explain, demo, generate, bench, info" in err
 
 
 def test_the_library_does_not_import_the_command():
