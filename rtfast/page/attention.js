@@ -1,16 +1,17 @@
 // Attention drawn as lines between two columns of words, and the cross-attention of all layers and heads.
 
-const ROW = 34, SIDE = 150, MIDDLE = 300, MOST_LINES = 1500;
+const ROW = 34, TOP = 26, MOST_LINES = 1500;
 
-// parent: an element that is filled; weights(): {name, h} of the array that is drawn; title: for those who cannot see.
+// parent: an element that is filled; sides: what is written above the two columns; title: for those who cannot see.
 class LinePicture {
-  constructor(parent, rows, columns, title) {
-    Object.assign(this, {parent, rows, columns, title, only: null});
+  constructor(parent, rows, columns, sides, title) {
+    Object.assign(this, {parent, rows, columns, sides, title, only: null});
   }
 
   draw(name, h) {
-    const tensor = tensors.get(name), height = Math.max(this.rows.length, this.columns.length) * ROW + 10;
-    const y = (n, count) => height / 2 + (n - (count - 1) / 2) * ROW;
+    const tensor = tensors.get(name), height = TOP + Math.max(this.rows.length, this.columns.length) * ROW + 6;
+    const y = (n, count) => TOP + (height - TOP) / 2 + (n - (count - 1) / 2) * ROW;
+    const narrow = (this.parent.clientWidth || 640) < 480, SIDE = narrow ? 120 : 160, MIDDLE = narrow ? 90 : 300;
     let lines = [];
     this.rows.forEach((_, i) => this.columns.forEach((_, j) => {
       const weight = tensor.at(h, i, j);
@@ -20,6 +21,8 @@ class LinePicture {
     const picture = svg("svg", {viewBox: `0 0 ${2 * SIDE + MIDDLE} ${height}`, role: "group", class: "lines",
       "aria-label": this.described(tensor, h)});
     picture.style.maxWidth = `${(2 * SIDE + MIDDLE) * 1.15}px`;
+    picture.append(svg("text", {x: SIDE - 12, y: 14, "text-anchor": "end", class: "side"}, this.sides[0]),
+      svg("text", {x: SIDE + MIDDLE + 12, y: 14, class: "side"}, this.sides[1]));
     for (const {i, j, weight} of lines) {
       const [a, b] = [y(i, this.rows.length), y(j, this.columns.length)];
       picture.append(svg("path", {d: `M${SIDE} ${a}C${SIDE + MIDDLE / 2} ${a} ${SIDE + MIDDLE / 2} ${b} ${SIDE + MIDDLE} ${b}`,
@@ -87,9 +90,10 @@ function crossAttention(layer, head) {
       for (let j = 0; j < first.columns; j++) values[i * first.columns + j] += tensors.get(name).at(h, i, j) / of.length;
     }
   }
-  const chosen = `mean of layer ${layer === "all" ? "all" : Number(layer) + 1}, head ${head === "all" ? "all" : Number(head) + 1}`;
+  const chosen = `${layer === "all" ? "all layers" : `layer ${Number(layer) + 1}`}, ` +
+    (head === "all" ? "all heads" : `head ${Number(head) + 1}`);
   const labels = of.map(([name, h]) => `layer ${Number(name.split(".")[2]) + 1}, head ${h + 1}`);
-  const name = derive(`${chosen}: cross_attention.weights`, [first.rows, first.columns], values,
+  const name = derive(`cross_attention.weights, ${chosen}`, [first.rows, first.columns], values,
     {kind: "mean", formula: "mean of the weights", inputs: [], of, labels, rows: "target", columns: "source"});
   return {name, h: 0};
 }
@@ -105,10 +109,10 @@ function crossSection(section) {
     range(count).map((n) => el("option", {value: n}, `${what} ${n + 1}`))));
   const lines = el("div.picture"), matrices = el("div.matrices");
   const picture = new LinePicture(lines, readingWords(), data.source.map((one) => one.word),
+    ["read → next word", "source"],
     "Lines from the words being read to the source's words");
   const selects = [choice("Layer", names.length, "layer"), choice("Head", heads, "head")];
-  section.append(el("div.choices", {}, selects), el("div.sides", {"aria-hidden": "true"},
-    el("span", {}, "word being read → next word"), el("span", {}, "source")), lines, matrices);
+  section.append(el("div.choices", {}, selects), lines, matrices);
   let shown = null;
   function draw() {
     const [layer, head] = selects.map((label) => label.querySelector("select").value);

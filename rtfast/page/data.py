@@ -16,6 +16,8 @@ CANDIDATES = 10
 MOST_WEIGHTS = 20_000_000
 #: Words up to which the whole vocabulary, its logits and probabilities are on the page; above, only candidates.
 MOST_WORDS = 20_000
+#: Numbers up to which a table of words is embedded as a whole, and not only the rows of words that are shown.
+MOST_TABLE = 30_000
 
 
 def page_data(model, trace, weights=None):
@@ -133,12 +135,13 @@ def _tables(config, values, source, target, shown):
     if config.positions == "learned":
         rows["encoder.positions.weight"] = range(len(source))
         rows["decoder.positions.weight"] = range(len(target))
-    tables = {name: encoded(values[name], sorted(ids)) for name, ids in rows.items()}
+    cuts = {name: (sorted(ids), 0) for name, ids in rows.items()}
     if "output.weight" in values:
-        tables["output.weight"] = encoded(values["output.weight"], shown, 1)
-    if "output.bias" in values and config.target_words > MOST_WORDS:
-        tables["output.bias"] = encoded(values["output.bias"], shown)
-    return tables
+        cuts["output.weight"] = shown, 1
+    if "output.bias" in values:
+        cuts["output.bias"] = shown, 0
+    return {name: encoded(values[name], *cut) if values[name].size > MOST_TABLE else encoded(values[name])
+            for name, cut in cuts.items()}
 
 
 def _denominators(trace):

@@ -59,7 +59,7 @@ function explain(cell) {
     made.parts.push({say: "A weight of the model: it was learned, not computed. The walk backwards ends here."});
   } else {
     (HOW[origin.kind] || HOW.other)(made, cell, origin);
-    for (const name of new Set(made.missing)) made.parts.push({say: absence(name)});
+    for (const name of made.missing) made.parts.push({say: absence(name)});
   }
   return made;
 }
@@ -69,7 +69,9 @@ function products(made, pairs, first, second) {
   let sum = 0, reach = 0;
   const rows = pairs.map(([a, b, label]) => {
     const product = a.value === undefined || b.value === undefined ? undefined : a.value * b.value;
-    for (const one of [a, b]) if (one.value === undefined) made.missing.push(one.cell.name);
+    for (const one of [a, b]) {
+      if (one.value === undefined && !made.missing.includes(one.cell.name)) made.missing.push(one.cell.name);
+    }
     sum += product;
     reach += Math.abs(product);
     return {label, cells: [a, b, plain(product)], size: Math.abs(product)};

@@ -1,6 +1,6 @@
 // A matrix as a table: a window of rows and columns that moves, and above a wide one a picture of all of it.
 
-const CELL = 76, LABEL = 104, MOST_ROWS = 24, MOST_COLUMNS = 16;
+const CELL = 71, LABEL = 100, MOST_ROWS = 24, MOST_COLUMNS = 16;
 
 const views = new Map();   // name -> the MatrixView that shows it, once it was opened
 const places = new Map();  // name -> function that opens where the matrix is, so that its view exists
@@ -36,20 +36,23 @@ class MatrixView {
     this.figure = el("figure.matrix", {"data-name": entry.name},
       el("figcaption", {}, el("div.head", {}, el("strong", {}, entry.title), el("code.shape", {title: "shape"}, shape),
         origin ? el("code.formula", {title: "formula"}, origin.formula) : null),
-        el("code.name", {}, entry.name),
+        el("code.name", {}, breakable(entry.name)),
         tensor.stored.ids ? el("p.part", {}, `Only the rows or columns of words on this page: ${tensor.stored.ids.length}.`) : null,
         entry.say ? el("p", {}, entry.say) : null),
-      this.overview, el("div.scroll", {}, this.table), this.pager, this.readout);
+      this.overview, el("div.scroll", {}, this.table), el("div.foot", {}, this.pager, this.readout));
   }
 
   get rows() { return this.tensor.shownRows; }
   get columns() { return this.tensor.shownColumns; }
-  get share() { return /weights$|probabilities$/.test(this.entry.name); }
+  get share() {
+    const origin = data.origins[this.entry.name];
+    return Boolean(origin) && (origin.kind === "softmax" || origin.kind === "mean");
+  }
 
   // How many columns fit.
   get fitting() {
-    const room = this.parent.clientWidth || 640, label = room < 480 ? 84 : LABEL;
-    return Math.max(1, Math.min(MOST_COLUMNS, this.columns.length, Math.floor((room - label - 34) / CELL)));
+    const room = this.parent.clientWidth || 640, label = room < 480 ? 72 : LABEL;
+    return Math.max(1, Math.min(MOST_COLUMNS, this.columns.length, Math.floor((room - label - (room < 480 ? 14 : 34)) / CELL)));
   }
 
   render() {
@@ -64,10 +67,11 @@ class MatrixView {
     this.table.setAttribute("aria-label", `${this.entry.title}, ${this.entry.name}` +
       (this.tensor.heads > 1 ? `, head ${this.head + 1}` : ""));
     this.table.replaceChildren(
-      el("thead", {}, el("tr", {}, el("th", {scope: "col"}, el("span.unseen", {}, "row")),
-        columns.map((j) => el("th", {scope: "col", title: this.columnTitle(j)}, this.columnName(j))))),
-      el("tbody", {}, rows.map((i) => el("tr", {}, el("th", {scope: "row", title: this.rowName(i)}, this.rowName(i)),
-        columns.map((j) => this.cell(i, j))))));
+      el("thead", {}, el("tr", {"aria-rowindex": 1}, el("th", {scope: "col"}, el("span.unseen", {}, "row")),
+        columns.map((j, n) => el("th", {scope: "col", "aria-colindex": this.left + n + 2, title: this.columnTitle(j)},
+          this.columnName(j))))),
+      el("tbody", {}, rows.map((i, n) => el("tr", {"aria-rowindex": this.top + n + 2},
+        el("th", {scope: "row", title: this.rowName(i)}, this.rowName(i)), columns.map((j) => this.cell(i, j))))));
     this.drawPager(wide);
     this.drawOverview(wide);
     this.mark();
@@ -90,7 +94,7 @@ class MatrixView {
 
   cell(i, j) {
     const x = this.tensor.at(this.head, i, j), masked = isMasked(this.entry.name, i, j);
-    return el(masked ? "td.masked" : "td", {role: "gridcell", tabindex: -1, "data-i": i, "data-j": j,
+    return el(masked ? "td.masked" : "td", {role: "gridcell", tabindex: -1, "aria-colindex": this.columns.indexOf(j) + 2, "data-i": i, "data-j": j,
       title: fullNumber(x, this.tensor.single) + (masked ? " (masked)" : ""),
       style: `background-color:${masked ? "transparent" : tint(x, this.share ? 1 : this.tensor.peak, this.share)}`},
     shortNumber(x));
@@ -113,7 +117,7 @@ class MatrixView {
   drawPager(wide) {
     this.pager.replaceChildren();
     if (!wide) return;
-    const part = (first, count, all, what) => `${what} ${first}–${first + count - 1} of ${all}`;
+    const part = (first, count, all, what) => `${what} ${first} to ${first + count - 1} of ${all}`;
     const step = (text, label, down, right) => el("button", {type: "button", "aria-label": label,
       disabled: (down < 0 && this.top === 0) || (right < 0 && this.left === 0) ||
         (down > 0 && this.top + this.height >= this.rows.length) ||
@@ -290,7 +294,7 @@ function reveal(cell, focus) {
   if (!view) return false;
   for (let box = view.figure.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
   const shown = view.show(cell.h, cell.i, cell.j, focus);
-  if (shown) shown.scrollIntoView({block: "center", inline: "nearest", behavior: calm() ? "auto" : "smooth"});
+  if (shown) shown.scrollIntoView({block: panel.covers ? "start" : "center", inline: "nearest", behavior: calm() ? "auto" : "smooth"});
   return true;
 }
 

@@ -147,6 +147,11 @@ function el(tag, attributes, ...children) {
   return filled(document.createElement(name), classes, attributes, children);
 }
 
+// A long name that may be broken after its dots.
+function breakable(name) {
+  return name.split(/(?<=[._])/).flatMap((part, n) => n ? [el("wbr"), part] : [part]);
+}
+
 function svg(tag, attributes, ...children) {
   return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), "", attributes, children);
 }

@@ -1,16 +1,18 @@
 // The explanation of one number, beside the page or, on a narrow screen, at its foot. Escape closes it.
 
 const panel = {
-  cell: null, trail: [], box: document.getElementById("panel"), opener: null, sorted: false,
+  cell: null, trail: [], box: document.getElementById("panel"), returnTo: null, sorted: false,
 
-  open(cell) {
-    this.opener = cell;
+  // returnTo: what has the focus again once the panel is closed, where that is not the cell itself.
+  open(cell, returnTo) {
+    this.returnTo = returnTo || null;
     this.trail = [];
     this.show(cell);
   },
 
   // Walk backwards: from a number to one that it was computed from, which the page shows too.
   follow(cell) {
+    this.returnTo = null;
     if (this.cell) this.trail.push(this.cell);
     this.show(cell);
     reveal(cell, false);
@@ -33,17 +35,28 @@ const panel = {
     this.box.scrollTop = 0;
     for (const one of [before, cell]) if (one && views.has(one.name)) views.get(one.name).mark();
     this.heading.focus({preventScroll: true});
+    this.uncover();
+  },
+
+  // Whether it lies over the foot of the page, on a narrow screen.
+  get covers() { return Boolean(this.cell) && matchMedia("(max-width: 60rem)").matches; },
+
+  uncover() {
+    const shown = document.querySelector("td.explained");
+    if (this.covers && shown && shown.getBoundingClientRect().bottom > this.box.getBoundingClientRect().top) {
+      shown.scrollIntoView({block: "start", inline: "nearest"});
+    }
   },
 
   close() {
     if (!this.cell) return;
-    const last = this.opener || this.cell, shown = this.cell;
+    const shown = this.cell;
     this.cell = null;
     this.box.hidden = true;
     document.body.classList.remove("explaining");
     if (views.has(shown.name)) views.get(shown.name).mark();
-    const view = views.get(last.name), cell = view && view.show(last.h, last.i, last.j, true);
-    if (!cell && this.returnTo && this.returnTo.isConnected) this.returnTo.focus();
+    if (this.returnTo && this.returnTo.isConnected) this.returnTo.focus();
+    else if (views.has(shown.name)) views.get(shown.name).show(shown.h, shown.i, shown.j, true);
     this.returnTo = null;
   },
 
@@ -55,7 +68,7 @@ const panel = {
         this.trail.length ? el("button", {type: "button", class: "back", click: () => this.back()}, "‹ Back") : null,
         el("button", {type: "button", class: "close", "aria-label": "Close", click: () => this.close()}, "×")),
       this.heading, place(this.cell),
-      made.formula ? el("p.formula", {}, el("code", {}, made.formula)) : null,
+      made.formula ? el("p.formula", {}, el("code", {}, made.formula)) : null, inputs(made.cell.name),
       ...made.parts.map((part) => this.part(part)), verdict(made));
   },
 
@@ -111,7 +124,13 @@ function place(cell) {
   const where = [tensor.heads > 1 ? `head ${cell.h + 1}` : null,
     tensor.shape.length > 1 ? (row === null ? `row ${cell.i}` : `row ${cell.i}, “${row}”`) : null,
     column === null ? `column ${cell.j}` : `column ${cell.j}, “${column}”`].filter(Boolean).join("; ");
-  return el("p.place", {}, el("code", {}, cell.name), el("br"), where);
+  return el("p.place", {}, el("code", {}, breakable(cell.name)), el("br"), where);
+}
+
+// The arrays that the formula's letters stand for.
+function inputs(name) {
+  const origin = data.origins[name], names = origin ? [...new Set([...origin.inputs, origin.bias].filter(Boolean))] : [];
+  return names.length ? el("ul.inputs", {"aria-label": "computed from"}, names.map((one) => el("li", {}, "from ", el("code", {}, breakable(one))))) : null;
 }
 
 // The engine's number and ours side by side.

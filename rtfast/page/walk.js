@@ -16,16 +16,18 @@ function buildWalk(main) {
     if (step.kind === "words") wordsSection(section);
     if (step.kind === "stack") stackSection(section, step);
     if (step.names.length) matrices(section, step.names);
+    weights(section, step.names);
   });
   main.append(colophon());
 }
 
 function intro() {
-  const c = data.config, sentence = (words) => words.map((one) => one.word).join(" ");
+  const c = data.config, special = [c.sos_id, c.eos_id, c.pad_id];
+  const sentence = (words) => words.filter((one) => one && !special.includes(one.id)).map((one) => one.word).join(" ");
   const facts = [["width d_model", c.d_model], ["heads", c.n_heads], ["feed-forward d_ff", c.d_ff],
     ["layers", `${c.n_encoder_layers} + ${c.n_decoder_layers}`], ["words", c.target_words], ["numbers", c.dtype]];
   return el("div.intro", {}, el("h1", {}, el("span", {}, sentence(data.source)), el("span.arrow", {"aria-label": "becomes"}, "→"),
-    el("span", {}, data.following.filter(Boolean).map((one) => one.word).join(" ") || sentence(data.target))),
+    el("span", {}, sentence(data.following) || sentence(data.target))),
   el("p.lead", {}, "The whole way of a transformer, from words to words, with every number that it computed. It follows ",
     "“Attention Is All You Need” and can be read beside “The Random Transformer”."),
   el("p.lead", {}, "Choose any number to see how it came about: its terms, their sum computed again, and a way back to " +
@@ -59,7 +61,7 @@ function tokensSection(section) {
     table("Target, which the decoder reads", data.target, true)));
 }
 
-// Matrices side by side, then the weights that they were computed with, folded away.
+// Matrices side by side.
 function matrices(section, entries, group) {
   const box = el("div.matrices");
   section.append(box);
@@ -67,9 +69,9 @@ function matrices(section, entries, group) {
     const view = new MatrixView(box, entry, group);
     if (group && view.tensor.heads > 1) group.listeners.push((head) => view.setHead(head));
   }
-  weights(section, entries);
 }
 
+// The weights that these matrices were computed with, folded away.
 function weights(section, entries) {
   const names = [...new Set(entries.flatMap(({name}) => {
     const origin = data.origins[name];
@@ -104,6 +106,7 @@ function once(action) {
 }
 
 function stackSection(section, stack) {
+  if (stack.layers.length > 1) section.append(openAll(section));
   for (const layer of stack.layers) {
     const body = el("div.body"), details = el("details.layer", {id: layer.id}, el("summary", {}, el("h3", {}, layer.title),
       el("span.hint", {}, layer.blocks.map((block) => block.title).join(" · "))), body);
@@ -126,6 +129,18 @@ function stackSection(section, stack) {
   }
 }
 
+function openAll(section) {
+  const layers = () => [...section.querySelectorAll("details.layer")];
+  const button = el("button.all", {type: "button", click: () => {
+    const open = !layers().every((layer) => layer.open);
+    for (const layer of layers()) layer.open = open;
+  }}, "Open all layers");
+  section.addEventListener("toggle", () => {
+    button.textContent = layers().every((layer) => layer.open) ? "Close all layers" : "Open all layers";
+  }, true);
+  return button;
+}
+
 // Weights of a layer that is still closed: opening it makes their own entry in `places`.
 const later = new Map();
 
@@ -136,18 +151,19 @@ function blockSection(body, block) {
   const group = many ? new HeadGroup(many.heads) : null;
   if (group) section.append(group.element);
   const cut = block.names.findIndex(({name}) => name.endsWith(".heads"));
-  if (cut < 0) return void matrices(section, block.names, group);
-  matrices(section, block.names.slice(0, cut), group);
+  if (cut > 0) matrices(section, block.names.slice(0, cut), group);
   const drawn = block.names.find(({name}) => name.endsWith(".weights"));
-  if (drawn) lines(section, drawn.name, group);
-  matrices(section, block.names.slice(cut), group);
+  if (drawn) lines(section, block, drawn.name, group);
+  matrices(section, block.names.slice(Math.max(cut, 0)), group);
+  weights(section, block.names);
 }
 
-function lines(section, name, group) {
+function lines(section, block, name, group) {
   const box = el("div.picture"), details = el("details.weights", {}, el("summary", {}, "The attention as lines"), box);
   const labels = labelsOf(name), tensor = tensors.get(name);
   const words = (kind, n) => range(n).map((i) => wordOf(kind, i));
   const picture = new LinePicture(box, words(labels.rows, tensor.rows), words(labels.columns, tensor.columns),
+    [block.kind === "cross_attention" ? "target" : "who looks", block.kind === "cross_attention" ? "source" : "at whom"],
     "Lines from each word to the words that it looks at");
   const draw = () => details.open && picture.draw(name, group ? group.head : 0);
   details.addEventListener("toggle", draw);

@@ -84,7 +84,7 @@ def _input(side, take):
     say = ("An id says nothing about a word, a vector can. Attention sees no order, so each vector is also told its "
            "place." if side == "encoder" else
            "The decoder reads what has been said so far, from the start token on, in the same way.")
-    return {"id": f"{side}-input", "kind": "matrices", "title": f"{side.capitalize()}: the {whose}'s vectors",
+    return {"id": f"{side}-input", "kind": "matrices", "title": f"{whose.capitalize()} vectors",
             "paper": "3.4 and 3.5", "say": say,
             "names": take(f"{side}.embedding", f"{side}.positional_encoding", f"{side}.input",
                           f"{side}.embedding.norm")}

@@ -32,11 +32,8 @@ function candidate(t, id, chosen) {
     const one = operand(name, 0, t, id);
     if (one.value === undefined) return "–";
     return el("button.number", {type: "button", title: fullNumber(one.value, one.single), "data-name": name, "data-i": t,
-      "data-j": id, click: (event) => {
-        panel.open(one.cell);
-        panel.opener = {name: null};
-        panel.returnTo = event.currentTarget;
-      }}, shortNumber(one.value));
+      "data-j": id, click: (event) => panel.open(one.cell, event.currentTarget)},
+    shortNumber(one.value));
   };
   const inner = el("i");
   inner.style.width = `${Math.max(0.3, 100 * (valueOf({name: "probabilities", h: 0, i: t, j: id}) || 0)).toFixed(2)}%`;
