@@ -337,7 +337,8 @@ cdef int attend(void* q, void* k, void* v, void* mask, bint causal, double scale
     numbers[3 * batch] = batch * length
     op.arguments.attention = AttentionArguments(
         q, d_key, 0, &cache, numbers + 2 * batch, numbers, numbers + batch, NULL, 0, NULL, k, v, batch, 0, 0, out,
-        d_value, 0, scale, causal, article_softmax, NULL, 0, <unsigned char*> mask, scores, scaled_scores, weights, length, n_keys)
+        d_value, 0, scale, causal, article_softmax, NULL, 0, <unsigned char*> mask, scores, scaled_scores,
+        weights, NOTHING_GIVEN, length, n_keys)
     try:
         return run_rows(&op, batch * length, <SizeFunction> (<void*> size_attention[vf] if is_float
                                                              else <void*> size_attention[vd]))

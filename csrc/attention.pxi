@@ -69,10 +69,20 @@ cdef Py_ssize_t softmax_masked(vec* x, const unsigned char* mask, Py_ssize_t n, 
     return m
 
 
+cdef inline bint hides_keys(const AttentionArguments* attention) noexcept nogil:
+    """Whether a query sees no later keys; weights that are given may reach them."""
+    return attention.causal and attention.given != GIVEN_WEIGHTS
+
+
+cdef inline bint shows_all(const AttentionArguments* attention) noexcept nogil:
+    """Whether scores are wanted of masked pairs too: a trace shows them, and what is given may have them."""
+    return attention.scores != NULL or attention.scaled_scores != NULL or attention.given != NOTHING_GIVEN
+
+
 cdef inline Py_ssize_t visible(const AttentionArguments* attention, Py_ssize_t t, Py_ssize_t length,
                                Py_ssize_t n_keys) noexcept nogil:
     """How many keys query t sees: the last query of a causal row sees the last key."""
-    if not attention.causal:
+    if not hides_keys(attention):
         return n_keys
     return max(<Py_ssize_t> 0, n_keys - length + t + 1)
 
@@ -84,6 +94,12 @@ cdef void trace_scores(
     cdef vec* to = at(<vec*> taken, row * attention.most_keys)
     memcpy(to, x, n * number_bytes(x))
     memset(at(to, n), 0, (n_keys - n) * number_bytes(x))
+
+
+cdef void take_given(
+    const AttentionArguments* attention, const void* given, Py_ssize_t row, vec* x, Py_ssize_t n_keys,
+) noexcept nogil:
+    memcpy(x, at(<const vec*> given, row * attention.most_keys), n_keys * number_bytes(x))
 
 
 cdef void add_bias(vec* x, Py_ssize_t n, Py_ssize_t position, const vec* bias, Py_ssize_t reach) noexcept nogil:
@@ -116,15 +132,21 @@ cdef void weigh_scores(
     cdef const unsigned char* mask = NULL
     if attention.mask != NULL:
         mask = attention.mask + row * attention.most_keys
-    if attention.scores != NULL:
+    if attention.given == GIVEN_SCORES:
+        take_given(attention, attention.scores, row, x, n_keys)
+    elif attention.given == NOTHING_GIVEN and attention.scores != NULL:
         trace_scores(attention, attention.scores, row, x, n_keys, n_keys)
     scale_row(x, n_keys if attention.scaled_scores != NULL else n, attention.scale, x)
     if attention.bias != NULL:
         add_bias(x, n_keys if attention.scaled_scores != NULL else n, position,
                  at(<const vec*> attention.bias, head_number * (2 * attention.reach + 1)), attention.reach)
-    if attention.scaled_scores != NULL:
+    if attention.given == GIVEN_SCALED_SCORES:
+        take_given(attention, attention.scaled_scores, row, x, n_keys)
+    elif attention.given < GIVEN_SCALED_SCORES and attention.scaled_scores != NULL:
         trace_scores(attention, attention.scaled_scores, row, x, n_keys, n_keys)
-    if mask != NULL:
+    if attention.given == GIVEN_WEIGHTS:
+        take_given(attention, attention.weights, row, x, n_keys)
+    elif mask != NULL:
         softmax_masked(x, mask, n, attention.article, dense)
     elif n > 0:
         softmax_some(1, x, 0, n, 1.0, not attention.article, x)
@@ -252,7 +274,7 @@ cdef void attend_block(
     """Queries t to t + rows of a sequence of `length`; row: of query t in what a trace or mask has."""
     cdef Py_ssize_t nr = panel_width(out), n_keys = head.n_keys, stride, r, n, group, tail
     n = visible(attention, t + rows - 1, length, n_keys)
-    if attention.scores != NULL:  # a trace shows the scores of masked pairs too
+    if shows_all(attention):
         n = n_keys
     stride = up_to(n, nr)
     score(head, q, attention.q_stride, rows, n, scores, scratch)
@@ -285,7 +307,7 @@ cdef void attend_block(
             continue
         group = min(TILE_ROWS, rows - r)
         tail = 0
-        if attention.causal:  # the rows of a tile end in the same chunk of keys
+        if hides_keys(attention):  # the rows of a tile end in the same chunk of keys
             group = min(group, up_to(n, CHUNK) - n + 1)
             tail = group - 1
         weigh_values(at(scores, r * stride), stride, group, n, tail, head, at(out, r * attention.out_stride),
@@ -322,7 +344,7 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
         head.values_row = values_width(head.d_value, scratch)
         head.values = at(<const vec*> cache.values, slot * cache.capacity * head.values_row)
     else:
-        n = head.n_keys if attention.scores != NULL else visible(attention, end - 1, length, head.n_keys)
+        n = head.n_keys if shows_all(attention) else visible(attention, end - 1, length, head.n_keys)
         head.keys = room
         head.plain_keys = at(<const vec*> attention.k, slot * head.n_keys * head.d_key)
         if end - t > QUERY_BLOCK:  # packed for all the blocks at once

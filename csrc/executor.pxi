@@ -14,6 +14,7 @@ cdef struct Sizes:                   # of one run, as rtfast/workspace.py gives 
 
 DIMENSIONS = {"source": 0, "target": 1, "output": 2}
 ROLES = {"encoder": 0, "self": 1, "cross": 2}
+GIVEN = {None: NOTHING_GIVEN, "scores": GIVEN_SCORES, "scaled_scores": GIVEN_SCALED_SCORES, "weights": GIVEN_WEIGHTS}
 
 
 cdef class BoundProgram:
@@ -236,7 +237,7 @@ cdef class Executor:
             self.buffer(bound, op.output), op.output.width, op.cache.d_value, op.options["scale"],
             op.options["causal"], op.options["article_softmax"], address_or_null(self.weights.relative_bias(op)),
             op.options["reach"], NULL, self.extra(bound, op, "scores"),
-            self.extra(bound, op, "scaled_scores"), self.extra(bound, op, "weights"), 0, 0)
+            self.extra(bound, op, "scaled_scores"), self.extra(bound, op, "weights"), NOTHING_GIVEN, 0, 0)
         bound.size[i] = <SizeFunction> (<void*> size_attention[vf] if self.is_float else <void*> size_attention[vd])
         return 0
 
@@ -301,12 +302,18 @@ cdef class Executor:
     def run(self, Py_ssize_t which, Py_ssize_t sequences, Py_ssize_t source_rows, Py_ssize_t target_rows,
             Py_ssize_t output_rows, Py_ssize_t longest, Py_ssize_t target_keys, Py_ssize_t memory_keys):
         """Run program `which` over the rows that the index arrays describe."""
+        self.prepare(which, sequences, source_rows, target_rows, output_rows, longest, target_keys, memory_keys)
+        self.run_ops(which, 0, (<BoundProgram> self.programs[which]).n_ops)
+
+    cpdef prepare(self, Py_ssize_t which, Py_ssize_t sequences, Py_ssize_t source_rows, Py_ssize_t target_rows,
+                  Py_ssize_t output_rows, Py_ssize_t longest, Py_ssize_t target_keys, Py_ssize_t memory_keys):
+        """What `run` does before it runs the ops."""
         cdef BoundProgram bound = self.programs[which]
         if not bound.is_bound:
             self.bind(bound)
         self.sizes = Sizes(sequences, [source_rows, target_rows, output_rows], longest,
                            [longest, target_keys, memory_keys])
-        self.run_bound(bound)
+        self.fit(bound)
 
     def run_steps(self, Py_ssize_t which, Py_ssize_t targets, Py_ssize_t position, Py_ssize_t memory_keys, ends,
                   tokens, values):
@@ -333,7 +340,8 @@ cdef class Executor:
             for r in range(targets):
                 positions[r], keys[r] = position + step, position + step + 1
             self.sizes = Sizes(targets, [0, targets, targets], 1, [1, position + step + 1, memory_keys])
-            self.run_bound(bound)
+            self.fit(bound)
+            self.run_bound(bound, 0, bound.n_ops)
             for r in range(targets):
                 ids[r] = to[step * targets + r] = chosen[r * MOST_TOP]
                 memcpy(to_values + (step * targets + r) * size, best + r * MOST_TOP * size, size)
@@ -343,13 +351,17 @@ cdef class Executor:
                 break
         return step + 1
 
-    cdef int run_bound(self, BoundProgram bound) except -1:
-        """Run a program on rows of `self.sizes`."""
+    cpdef run_ops(self, Py_ssize_t which, Py_ssize_t first, Py_ssize_t end):
+        """Run the ops [first, end) of a program that `prepare` was called for."""
+        cdef BoundProgram bound = self.programs[which]
+        if not 0 <= first <= end <= bound.n_ops:
+            raise IndexError(f"run_ops: ops {first} to {end} of {bound.n_ops}")
+        self.run_bound(bound, first, end)
+
+    cdef int run_bound(self, BoundProgram bound, Py_ssize_t first, Py_ssize_t end) except -1:
         cdef Run run
-        if bound.threads != num_threads or memcmp(&self.sizes, &bound.sizes, sizeof(Sizes)) != 0:
-            self.size_ops(bound)
         memset(bound.claimed, 0, 2 * bound.n_ops * sizeof(int64_t))
-        run = Run(bound.ops, bound.n_ops, self.scratch, self.scratch_bytes, bound.claimed,
+        run = Run(bound.ops + first, end - first, self.scratch, self.scratch_bytes, bound.claimed,
                   bound.claimed + bound.n_ops, 0, 0)
         if bound.estimate < SERIAL_NANOSECONDS:
             walk_ops(&run, 0, 1)
@@ -357,6 +369,13 @@ cdef class Executor:
             with nogil:
                 run_on_team(&run, bound.threads)
             check_run(&run)
+        return 0
+
+    cdef int fit(self, BoundProgram bound) except -1:
+        """See that the ops are set to `self.sizes` and to the number of threads."""
+        if bound.threads != num_threads or memcmp(&self.sizes, &bound.sizes, sizeof(Sizes)) != 0:
+            self.size_ops(bound)
+        return 0
 
     cdef int size_ops(self, BoundProgram bound) except -1:
         """Set rows, tasks and estimates of every op for this run, and see to the scratch memory."""
@@ -409,6 +428,25 @@ cdef class Executor:
         if out.size:
             memcpy(address(out), self.buffer(bound, buffer), out.nbytes)
         return out
+
+    def write(self, Py_ssize_t which, buffer, first, values):
+        """Put values (rows, width), C-contiguous and of the weights' type, into a buffer's columns from `first` on."""
+        cdef BoundProgram bound = self.programs[which]
+        cdef Py_ssize_t r, size = 4 if self.is_float else 8, row = buffer.width * size, width = values.shape[1] * size
+        cdef Py_ssize_t rows = self.sizes.rows[DIMENSIONS[buffer.dimension]]
+        cdef char* to = <char*> self.buffer(bound, buffer) + <Py_ssize_t> first * size
+        cdef const char* source = <const char*> address(values) if len(values) else NULL
+        if values.shape[0] != rows or first < 0 or first + values.shape[1] > buffer.width or (
+                values.dtype != self.weights.dtype):
+            raise ValueError(f"write: ({rows}, {buffer.width}) expected, got {values.shape} {values.dtype} at {first}")
+        for r in range(rows):
+            memcpy(to + r * row, source + r * width, width)
+
+    def give(self, Py_ssize_t which, Py_ssize_t i, name):
+        """Let op i, an attention, go on from its array of that name (see `read_extra`), not from keys and queries;
+        None: compute all of it again."""
+        cdef BoundProgram bound = self.programs[which]
+        bound.ops[i].arguments.attention.given = GIVEN[name]
 
     def peek(self, Py_ssize_t which, buffer, Py_ssize_t row, Py_ssize_t column):
         """One number of a buffer after a run."""

@@ -103,6 +103,13 @@ cdef struct PickArguments:           # the k largest of x @ weight + bias in eac
     int64_t* ids
     Py_ssize_t rows, d_in, d_out, stride
 
+# What run_with changed inside an attention: computing goes on from there.
+cdef enum:
+    NOTHING_GIVEN
+    GIVEN_SCORES
+    GIVEN_SCALED_SCORES
+    GIVEN_WEIGHTS
+
 # The keys and values of some sequences, packed for the products (cache.pxi).
 cdef struct Cache:
     void* keys                       # per slot, per head: panels of NR keys, (capacity / NR, d_key, NR)
@@ -144,6 +151,7 @@ cdef struct AttentionArguments:
     void* scores                     # (sequences, heads, longest, most_keys) or NULL, as the next two
     void* scaled_scores
     void* weights
+    int given                        # which of these three is given, not computed: see GIVEN_SCORES and so on
     Py_ssize_t longest, most_keys
 
 cdef union Arguments:

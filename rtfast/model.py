@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from . import backends, checkpoint, generate, hub, inputs
+from . import backends, checkpoint, generate, hub, inputs, tracing
 from .decoder_steps import DecoderSteps
 from .generation_options import GenerationOptions
 from .greedy_search import GreedySearch
@@ -23,10 +23,9 @@ from .tokenizer import WordTokenizer
 from .trace import Trace
 from .transformer import decoder_program, encoder_program
 from .weights import prepare_weights, random_weights
-from .workspace import Workspace, capacity_for
+from .workspace import capacity_for
 
 ENCODER, ENCODER_WITH_MEMORY, DECODER, DECODER_WITH_CHOICE, SCREENED_DECODER = range(5)
-TRACED_ENCODER, TRACED_DECODER = range(2)
 
 #: Words and steps from which on it is worth to keep the output layer as bytes too, and to look at these first.
 WORTH_SCREENING, STEPS_WORTH_SCREENING = 4096, 8
@@ -333,18 +332,55 @@ class Transformer:
         shape = (c.n_decoder_layers, c.n_heads, len(read), len(source))
         if 0 in shape:
             return np.zeros(shape, c.dtype)
-        trace = self._trace(inputs.one(source), inputs.one(read))
-        return np.stack([trace[f"decoder.layers.{i}.cross_attention.weights"] for i in range(c.n_decoder_layers)])
+        wanted = "decoder.layers.*.cross_attention.weights"
+        trace = tracing.take(self, inputs.one(source), inputs.one(read), include=wanted)
+        return np.stack(list(trace.values()))
 
     # Looking inside -------------------------------------------------------------------------
 
-    def trace(self, src, tgt=None, max_new_tokens=None):
+    def trace(self, src, tgt=None, max_new_tokens=None, *, include=None, exclude=None, max_bytes=tracing.MAX_BYTES):
         """Every named intermediate of one run, in order of computation: a `Trace`.
 
         src, tgt: as in `logits`, sentences of one batch all of one length. Without tgt the model generates
         first, as `generate` does, and the trace shows the decoder reading what it generated. The values are bit
-        for bit those of the untraced run.
+        for bit those of the untraced run. include, exclude: names or patterns such as "decoder.layers.*.weights", one
+        or several, of what to show and what not. max_bytes: that the trace may hold, None for any number.
+
+        Raises as `logits`; ValueError, before anything large is taken, for a trace of more than max_bytes
+        (`trace_bytes` says how many), and for a pattern that matches nothing.
         """
+        source, target, generated = self._traced_batches(src, tgt, max_new_tokens)
+        return tracing.take(self, source, target, include=include, exclude=exclude, max_bytes=max_bytes,
+                            generated=generated)
+
+    def trace_bytes(self, src, tgt=None, max_new_tokens=None, *, include=None, exclude=None):
+        """How many bytes `trace` would hold of each intermediate, {name: bytes}, without taking them."""
+        source, target, _ = self._traced_batches(src, tgt, max_new_tokens)
+        inputs.check_pairs(source, target)
+        inputs.check_one_length(source, target)
+        return tracing.Selection(self.config, include, exclude).sizes(
+            source, target, np.dtype(self.config.dtype).itemsize)
+
+    def run_with(self, trace, changes):
+        """The run of a `Trace` again, some intermediates changed on the way: a new `Trace` of what follows from that.
+
+        changes: name or pattern -> what goes in its place: an array of its shape or broadcast to it, or a function
+        that is given a copy of it and returns that, such as `lambda weights: weights * [[[1]], [[0]]]`, which silences
+        the second of two heads. Both sentences stay as they are: what the decoder reads was decided before. Weights
+        of attention may be given to hidden keys too.
+
+        Raises KeyError for a name that no intermediate has, ValueError and TypeError for what does not fit.
+        """
+        if not isinstance(trace, Trace):
+            raise TypeError(f"run_with: trace must be a Trace, got {type(trace).__name__}")
+        single, n = trace.single, len(trace.source_ids)
+        source, target = ([ids[0] if single else ids for ids in (trace.source_ids, trace.target_ids)])
+        source = inputs.read_source(source, "trace.source_ids", self.config, None)
+        target = inputs.Batch(inputs.read_prefixes(target, "trace.target_ids", self.config, n), single, None)
+        return tracing.take(self, source, target, include=list(trace), generated=trace.generated, changes=changes)
+
+    def _traced_batches(self, src, tgt, max_new_tokens):
+        """The batches of a trace, and what was generated or None."""
         source = inputs.read_source(src, "src", self.config, self.tokenizer)
         if tgt is None:
             generated = self.generate(source.sentences, max_new_tokens, num_return_sequences=1)
@@ -358,27 +394,13 @@ class Transformer:
         else:
             generated = None
             target = inputs.read_target(tgt, "tgt", self.config, self.tokenizer)
-        inputs.check_pairs(source, target)
-        inputs.check_one_length(source, target)
-        return self._trace(source, target, generated)
-
-    def _trace(self, source, target, generated=None):
-        programs = (encoder_program(self.config, memory=True),
-                    decoder_program(self.config, probabilities=True))
-        capacity = capacity_for(source.sentences, target.sentences)
-        workspace = Workspace(self._backend, programs, self._packed, capacity, trace=True)
-        trace = Trace(source, target, self.tokenizer, generated)
-        workspace.encode(TRACED_ENCODER, source.sentences)
-        trace.take(workspace, TRACED_ENCODER, programs[TRACED_ENCODER], source)
-        workspace.decode(TRACED_DECODER, target.sentences)
-        trace.take(workspace, TRACED_DECODER, programs[TRACED_DECODER], target)
-        return trace
+        return source, target, generated
 
     def _warn_of_nan(self, sources, targets):
         """Say which intermediate of the first sentence that has a NaN had it first."""
         targets = targets or [[self.config.sos_id or 0]] * len(sources)
         for source, target in zip(sources, targets, strict=True):
-            trace = self._trace(inputs.one(source), inputs.one(np.asarray(target)))
+            trace = tracing.take(self, inputs.one(source), inputs.one(np.asarray(target)))
             name = trace.first_nan()
             if name is not None:
                 warnings.warn(

@@ -50,7 +50,7 @@ def read(path, check=None, names=None):
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        entries, start = _read_header(path, file, size)
+        entries, start, _ = _read_header(path, file, size)
         if check is not None:
             check({name: shape for name, (_, shape, _) in entries.items()})
         return {name: _read_tensor(path, file, start, name, *entry) for name, entry in entries.items()
@@ -61,9 +61,15 @@ def stored(path, names=None):
     """`{name: StoredTensor}` of a safetensors file, of which only the header is read. Raises as `read` does."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        entries, start = _read_header(path, file, size)
+        entries, start, _ = _read_header(path, file, size)
     return {name: StoredTensor(path, size, start, name, *entry) for name, entry in entries.items()
             if names is None or name in names}
+
+
+def metadata(path):
+    """The `{name: text}` that a safetensors file says about itself, of which only the header is read; as `read`."""
+    with open_regular(path) as file:
+        return _read_header(path, file, os.fstat(file.fileno()).st_size)[2]
 
 
 class StoredTensor:
@@ -99,8 +105,8 @@ class StoredTensor:
         return np.empty((rows, *shape[1:]), DTYPES[dtype])
 
 
-def write(file, tensors):
-    """Write `{name: array}` to a binary file object as safetensors.
+def write(file, tensors, metadata=None):
+    """Write `{name: array}` to a binary file object as safetensors. metadata: `{name: text}` to go with it.
 
     The widest types come first, so that all tensors are aligned. Raises TypeError for a name that is not a
     string or an array whose type the format lacks, ValueError for a name that the format reserves or that is
@@ -108,7 +114,7 @@ def write(file, tensors):
     """
     import json
 
-    header = {}
+    header = {} if metadata is None else {_METADATA: metadata}
     end = 0
     arrays = {name: np.asarray(array) for name, array in tensors.items()}
     for name, array in sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize):
@@ -127,6 +133,7 @@ def write(file, tensors):
     if len(text) > MAX_HEADER:
         raise ValueError(f"safetensors: the header must be at most {MAX_HEADER} bytes, got {len(text)}")
     file.write(len(text).to_bytes(8, "little") + text)
+    header.pop(_METADATA, None)
     for name, entry in header.items():
         array = np.ascontiguousarray(arrays[name], DTYPES[entry["dtype"]])
         file.write(memoryview(array.reshape(-1).view(np.uint8)))
@@ -203,7 +210,7 @@ def _short_int(text):
 
 
 def _read_header(path, file, size):
-    """The checked header: `{name: (dtype, shape, begin)}` and where the data section starts, in bytes."""
+    """The checked header: `{name: (dtype, shape, begin)}`, where the data section starts, in bytes, and metadata."""
     if size < 8:
         raise CheckpointError(f"{path}: must have at least the 8 bytes of the header's length, has {size}")
     length = int.from_bytes(read_bytes(path, file, 8, "header length"), "little")
@@ -215,10 +222,12 @@ def _read_header(path, file, size):
     if not data.startswith(b"{"):
         raise CheckpointError(f"{path}: header must start with '{{', got {bytes(data[:1])!r}")
     header = parse_json(path, data, "header")
-    _check_metadata(path, header.pop(_METADATA, None))
+    metadata = header.pop(_METADATA, None)
+    _check_metadata(path, metadata)
     entries = {name: _check_entry(path, name, entry) for name, entry in header.items()}
     _check_layout(path, entries, size - 8 - length)
-    return {name: (dtype, shape, begin) for name, (dtype, shape, begin, _) in entries.items()}, 8 + length
+    return {name: (dtype, shape, begin) for name, (dtype, shape, begin, _) in entries.items()}, \
+        8 + length, metadata or {}
 
 
 def _check_metadata(path, metadata):

@@ -1,32 +1,55 @@
 """`Trace`: every named intermediate of one run, in order of computation."""
 
+import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
+from .names import is_pattern, matching
+
+
+class TraceItem(NamedTuple):
+    """What a trace knows of an intermediate besides its values."""
+
+    name: str
+    #: kind of the operation that computed it
+    op: str
+    #: how, in short
+    formula: str
+    #: names of the intermediates and weights that it was computed from
+    inputs: tuple
+    #: what its axes count: "sentence", "head", "source", "target", "feature" or "word"
+    axes: tuple
+
 
 class Trace(Mapping):
-    """Name -> array. Without a batch axis where one sentence was traced, else with B in front:
+    """Name -> array, in order of computation; a pattern such as "decoder.layers.*.cross_attention.weights" -> a dict.
 
-    rows (T, width), heads (n_heads, T, width), scores and weights (n_heads, T, S).
+    Without a batch axis where one sentence was traced, else with B in front: rows (T, width), heads (n_heads, T,
+    width), scores and weights (n_heads, T, S). A name that a trace has not is a KeyError, and so is a pattern that
+    nothing matches.
 
-    tokens: (source words, target words) as text where the model has a tokenizer, else ids.
-    generated: the ids that were generated first, where no target was given.
+    tokens: (source words, target words) as text where the model has a tokenizer, else ids. source_ids, target_ids:
+    lists of id arrays, what was read. generated: the ids that were generated first, where no target was given.
+    model: the model that was traced, None where the trace comes from a file.
     """
 
-    def __init__(self, source, target, tokenizer=None, generated=None):
+    def __init__(self, source_ids, target_ids, tokens, *, single, generated=None, model=None):
         self._arrays, self._items = {}, {}
-        self.source_ids, self.target_ids = source.sentences, target.sentences
-        self.generated = generated
-        self.tokens = (_words(source, tokenizer), _words(target, tokenizer))
+        self.source_ids, self.target_ids, self.tokens = source_ids, target_ids, tokens
+        self.single, self.generated, self.model = single, generated, model
 
-    def take(self, workspace, which, program, batch):
-        """Copy what `program`, the workspace's program number `which`, has just computed for `batch`."""
-        for item in program.traced:
-            self._items[item.name] = item
-            self._arrays[item.name] = _shaped(workspace.traced(which, item), item, batch)
+    def put(self, item, array):
+        """Add an intermediate at the end."""
+        self._items[item.name], self._arrays[item.name] = item, array
 
     def __getitem__(self, name):
+        if isinstance(name, str) and is_pattern(name):
+            found = matching(name, self._arrays)
+            if not found:
+                raise KeyError(f"no intermediate matches {name!r}; list(trace) shows all {len(self)}")
+            return {one: self._arrays[one] for one in found}
         return self._arrays[self._known(name)]
 
     def _known(self, name):
@@ -41,27 +64,179 @@ class Trace(Mapping):
         return len(self._arrays)
 
     def __repr__(self):
-        size = sum(array.nbytes for array in self._arrays.values())
-        return f"Trace({len(self)} intermediates, {size:,} bytes)"
+        return f"Trace({len(self)} intermediates, {self.nbytes:,} bytes)"
+
+    @property
+    def nbytes(self):
+        """Bytes of all its arrays."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    # What an intermediate is ----------------------------------------------------------------
+
+    def item(self, name):
+        """A `TraceItem`: op, formula, inputs and axes together."""
+        return self._items[self._known(name)]
 
     def formula(self, name):
         """How the intermediate was computed, in short."""
-        return self._items[self._known(name)].formula
+        return self.item(name).formula
 
     def inputs(self, name):
         """Names of the intermediates and weights that it was computed from."""
-        return self._items[self._known(name)].inputs
+        return self.item(name).inputs
 
     def op(self, name):
         """Kind of the operation that computed it."""
-        return self._items[self._known(name)].op.kind
+        return self.item(name).op
+
+    def axes(self, name):
+        """What its axes count, in words: ("head", "target", "source"), ..."""
+        return self.item(name).axes
+
+    def shape(self, name):
+        """The array's shape."""
+        return self._arrays[self._known(name)].shape
 
     def first_nan(self):
         """Name of the first intermediate that holds a NaN, or None."""
         return next((name for name, array in self._arrays.items() if np.isnan(array).any()), None)
 
+    def to_dict(self):
+        """All of it in plain Python: tokens, ids, and of each intermediate name, op, formula, inputs, axes, shape and
+        values as nested lists."""
+        return {
+            "tokens": list(self.tokens), "source_ids": [ids.tolist() for ids in self.source_ids],
+            "target_ids": [ids.tolist() for ids in self.target_ids], "generated": self.generated,
+            "intermediates": [{**item._asdict(), "inputs": list(item.inputs), "axes": list(item.axes),
+                               "shape": list(array.shape), "values": array.tolist()}
+                              for item, array in zip(self._items.values(), self._arrays.values(), strict=True)]}
 
-def _shaped(array, item, batch):
+    # Step by step ---------------------------------------------------------------------------
+
+    @property
+    def n_steps(self):
+        """Tokens that the decoder read: each was a step."""
+        return len(self.target_ids[0])
+
+    def step(self, t):
+        """What the decoder computed in step t, 0 the first: name -> that row of each of its intermediates, and of its
+        attention to itself as many keys as there were. Negative t count from the end. Raises IndexError."""
+        if not -self.n_steps <= t < self.n_steps:
+            raise IndexError(f"step: t must be within 0..{self.n_steps - 1}, got {t}")
+        t %= self.n_steps
+        rows = {}
+        for name, item in self._items.items():
+            if "target" in item.axes:
+                row = self._arrays[name].take(t, axis=item.axes.index("target"))
+                rows[name] = row[..., :t + 1] if item.axes.count("target") == 2 else row
+        return rows
+
+    def top(self, k=5):
+        """The k likeliest next words after each target token: a list, of each a list of (word, probability), the
+        likeliest first; words as text where the model has a tokenizer, else ids. A list of those for a batch."""
+        from .search import top_k
+
+        probabilities = self._needed("probabilities")
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(f"top: k must be an integer of 1 or more, got {k!r}")
+        flat = probabilities.reshape(-1, probabilities.shape[-1])
+        values, ids = top_k(flat.copy(), k)
+        rows = [list(zip(self._words(row), shares, strict=True))
+                for row, shares in zip(ids.tolist(), values.tolist(), strict=True)]
+        if self.single:
+            return rows
+        return [rows[i:i + self.n_steps] for i in range(0, len(rows), self.n_steps)]
+
+    def _words(self, ids):
+        tokenizer = None if self.model is None else self.model.tokenizer
+        return tokenizer.tokens(ids) if hasattr(tokenizer, "tokens") else ids
+
+    # Across layers --------------------------------------------------------------------------
+
+    def alignment(self, layers=None, heads=None):
+        """How much each target token attends to each source token, (T, S) or (B, T, S): the cross-attention's weights,
+        averaged. layers, heads: a number or several, negative ones from the end; all by default."""
+        found = self._needed("decoder.layers.*.cross_attention.weights")
+        weights = [found[name] for name in sorted(found, key=lambda name: int(name.split(".")[2]))]
+        weights = np.stack(weights)
+        weights = weights if self.single else weights.swapaxes(0, 1)  # (B, layers, heads, T, S)
+        weights = weights.take(_chosen("layers", layers, weights.shape[-4]), axis=-4)
+        return weights.take(_chosen("heads", heads, weights.shape[-3]), axis=-3).mean(axis=(-4, -3))
+
+    def lens(self):
+        """What the decoder would say if it ended after each layer: name of the state -> logits (T, vocab_size).
+
+        The output layer, after the final norm where there is one, applied to what the layers read and to what each of
+        them gives; the last is `trace["logits"]`. Needs the model. Errors: ValueError without it, KeyError where a
+        state is not in the trace.
+        """
+        from .lens import lens
+
+        return lens(self)
+
+    def _needed(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise KeyError(f"{name} is not in this trace: was it left out by include or exclude?") from None
+
+    # Files and pictures ---------------------------------------------------------------------
+
+    def save(self, path):
+        """Write all of it to a .npz or .safetensors file, as the name ends; `Trace.load` reads it back."""
+        from .trace_files import save
+
+        save(self, path)
+
+    @staticmethod
+    def load(path, model=None):
+        """The trace in a file that `save` wrote; model: the one that it is of, for what needs it.
+
+        Raises CheckpointError for everything that is wrong with the file, OSError where it cannot be opened.
+        """
+        from .trace_files import load
+
+        return load(path, model)
+
+
+def _chosen(name, wanted, n):
+    """Places within n as a list, of None, a number or several."""
+    if wanted is None:
+        return list(range(n))
+    places = [wanted] if isinstance(wanted, (int, np.integer)) else list(wanted)
+    if not places or not all(isinstance(place, (int, np.integer)) and -n <= place < n for place in places):
+        raise ValueError(f"alignment: {name} must be None or numbers within 0..{n - 1}, got {wanted!r}")
+    return [int(place) % n for place in places]
+
+
+def size_of(item, source, target, itemsize):
+    """Bytes of a `program.Traced` for batches of so many sentences of one length: what a trace holds of it."""
+    lengths = {"source": len(source.sentences[0]), "target": len(target.sentences[0])}
+    lengths["output"] = lengths["target"]
+    n = len(source.sentences)
+    if item.form == "scores":
+        keys = {"encoder": "source", "self": "target", "cross": "source"}[item.op.cache.role]
+        return n * item.op.cache.heads * lengths[item.op.output.dimension] * lengths[keys] * itemsize
+    view = item.view
+    width = item.op.output.width if view is None else view.heads * view.width
+    return n * lengths[item.op.output.dimension] * width * itemsize
+
+
+def described(item, single):
+    """The `TraceItem` of a `program.Traced`."""
+    side = "source" if item.op.output.dimension == "source" else "target"
+    if item.form == "scores":
+        keys = "target" if item.op.cache.role == "self" else "source"
+        axes = ("head", side, keys)
+    elif item.form == "heads":
+        axes = ("head", side, "feature")
+    else:
+        axes = (side, "word" if item.name in ("logits", "probabilities") else "feature")
+    return TraceItem(item.name, item.op.kind, item.formula, item.inputs, axes if single else ("sentence", *axes))
+
+
+def shaped(array, item, batch):
+    """Rows of a traced intermediate as a trace shows them."""
     n, length = len(batch.sentences), len(batch.sentences[0])
     if item.form == "heads":
         array = array.reshape(n, length, item.view.heads, item.view.width).transpose(0, 2, 1, 3)
@@ -70,7 +245,18 @@ def _shaped(array, item, batch):
     return np.ascontiguousarray(array[0] if batch.single else array)
 
 
-def _words(batch, tokenizer):
+def rows_of(array, item, batch):
+    """The inverse of `shaped`: rows (all tokens, width), or scores (n, heads, T, keys), C-contiguous."""
+    array = array[None] if batch.single else array
+    if item.form == "heads":
+        array = array.transpose(0, 2, 1, 3)
+    if item.form != "scores":
+        array = array.reshape(math.prod(array.shape[:2]), -1)
+    return np.ascontiguousarray(array)
+
+
+def words_of(batch, tokenizer):
+    """The batch's tokens as text where there is a tokenizer, else as ids: a list, or one for each sentence."""
     words = [list(map(int, ids)) for ids in batch.sentences]
     if tokenizer is not None and hasattr(tokenizer, "tokens"):
         words = [tokenizer.tokens(ids) for ids in words]

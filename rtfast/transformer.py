@@ -53,6 +53,24 @@ def decoder_program(config, *, causal=True, probabilities=False, choose=False, s
     return program
 
 
+def output_program(config):
+    """Given decoder states to logits: the final norm, where there is one, and the output layer."""
+    program = Program("output")
+    x = _final_norm(program, "decoder", layers.given_states(program, "output", TARGET, config.d_model), config)
+    layers.next_word(program, x, config, probabilities=False, choose=False)
+    return program
+
+
+def decoder_states(config):
+    """Names of what the decoder's layers read and of what each of them gives, in order."""
+    names = [item.name for item in decoder_program(config).traced]
+    inside = [name for name in names if name.startswith("decoder.layers.")]
+    first = names.index(inside[0]) if inside else len(names)
+    read = [name for name in names[:first] if name.startswith("decoder.") and not name.startswith("decoder.norm")]
+    last = {name.split(".")[2]: name for name in inside}  # of each layer the last one
+    return [read[-1], *last.values()]
+
+
 def _read(program, side, dimension, config):
     if config.vocab_size is None:
         return layers.given_states(program, side, dimension, config.d_model)

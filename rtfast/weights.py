@@ -149,7 +149,8 @@ class StoredWeight:
         row_bytes = max(1, self._tensor.shape[1] * self._dtype.itemsize)
         step = max(1, self.BLOCK // row_bytes // 32 * 32 or self.BLOCK // row_bytes)
         for i, block in enumerate(self._tensor.blocks(self._first, self._end, step)):
-            yield i * step, block if block.dtype == self._dtype else self._converted(block)
+            # What is read-only is a view: the block itself is filled again.
+            yield i * step, block if block.dtype == self._dtype else self._converted(block.view())
 
     def _converted(self, block):
         block.flags.writeable = False

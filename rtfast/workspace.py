@@ -80,6 +80,7 @@ class Workspace:
             states = np.zeros((max(capacity.rows(op.output.dimension), 1), op.output.width), weights.dtype)
             self.index.setdefault(f"{op.output.dimension}_states", states)
         self._programs, self._dtype = programs, weights.dtype
+        self._weights, self._backend = weights, backend
         self._sides = {side: (self.index.get(f"{side}_states", self.index[f"{side}_ids"]),
                               *(self.index[f"{side}_{name}"] for name in ("positions", "keys", "starts")))
                        for side in ("source", "target")}
@@ -89,16 +90,23 @@ class Workspace:
 
     # Running --------------------------------------------------------------------------------
 
-    def encode(self, which, sentences):
+    def encode(self, which, sentences, interventions=None):
         """Run an encoder program on id arrays, or arrays of states (n, d_model) where it reads these; cross keys and
-        values, if it makes them, stay in the caches."""
+        values, if it makes them, stay in the caches. interventions: `Interventions`, of a trace."""
         rows, longest = self._place("source", sentences)
-        self._executor.run(which, len(sentences), rows, 0, 0, longest, 0, longest)
+        self._run(which, (len(sentences), rows, 0, 0, longest, 0, longest), interventions)
 
-    def decode(self, which, sentences):
+    def decode(self, which, sentences, interventions=None):
         """Run a decoder program on the first tokens of every sentence, all rows wanted."""
         self._start(range(len(sentences)))
-        self._read(which, sentences, wanted=True)
+        self._read(which, sentences, True, interventions)
+
+    def _run(self, which, sizes, interventions):
+        if interventions is None:
+            self._executor.run(which, *sizes)
+        else:
+            self._executor.prepare(which, *sizes)
+            interventions.run(self._executor)
 
     def begin_steps(self, sources, prompts=None, which=None, beams=1):
         """Prepare for decode steps of one target for each of `sources`, numbers of encoded sentences.
@@ -171,12 +179,12 @@ class Workspace:
         index["reordered"][0] = 0
         self._position, self._longest_memory = 0, longest
 
-    def _read(self, which, sentences, wanted):
+    def _read(self, which, sentences, wanted, interventions=None):
         """Run a decoder program on tokens of every target."""
         rows, longest = self._place("target", sentences)
         self.index["wanted_rows"][:rows] = self._count[:rows]
-        self._executor.run(which, len(sentences), 0, rows, rows if wanted else 0, longest, longest,
-                           self._longest_memory)
+        self._run(which, (len(sentences), 0, rows, rows if wanted else 0, longest, longest, self._longest_memory),
+                  interventions)
 
     def _place(self, side, sentences):
         """Lay the sentences' tokens one after the other; how many rows, and the longest."""
@@ -205,6 +213,13 @@ class Workspace:
     def top(self, which, n, k):
         """After a step that chose: the values (n, k) and ids (n, k) of the likeliest words of n targets."""
         return self.result(which, "top")[:, :k], self.index["top_ids"][:n, :k].copy()
+
+    def normalised(self, op, rows):
+        """The rows (rows, width) as an op "add_layer_norm" normalises them once they are added."""
+        gamma, beta = (*map(self._weights.array, op.weights), None)[:2]
+        out = np.empty_like(rows)
+        self._backend.layer_norm(rows, gamma, beta, op.options["eps"], op.options["form"], out)
+        return out
 
     def traced(self, which, item):
         """A copy of a traced intermediate, as rows (rows, width) or (sequences, heads, T, keys)."""

@@ -14,7 +14,7 @@ from models import random_ids, random_values, small_config
 from subprocesses import printed
 
 import rtfast
-from rtfast import backends
+from rtfast import backends, safetensors_file
 
 CONFIGS = {
     "small": small_config(),
@@ -70,6 +70,20 @@ def test_loaded_on_another_backend(tmp_path, dtype):
                 assert loaded.backend == reader
                 assert_same_model(loaded, rtfast.Transformer(config, weights))
     assert len(contents) == 1
+
+
+@pytest.mark.parametrize("stored", ["float16", "float32", "float64"])
+def test_a_file_of_another_precision(backend, tmp_path, stored):
+    """Matrices of several blocks, which are packed while they are read."""
+    config = rtfast.Config(vocab_size=3001, d_model=40, n_heads=2, d_ff=70, n_encoder_layers=1, n_decoder_layers=1,
+                           max_length=8, sos_id=1, eos_id=2)
+    model = rtfast.Transformer.random(config, seed=3)
+    model.save(tmp_path)
+    with open(tmp_path / "model.safetensors", "wb") as file:
+        safetensors_file.write(file, {name: array.astype(stored) for name, array in model.weights.items()})
+    loaded = rtfast.load(tmp_path)
+    for name, array in model.weights.items():
+        assert_same_bits(loaded.weights[name], array.astype(stored).astype("float32"))
 
 
 def test_the_tokenizer_is_kept(backend, tmp_path):

@@ -18,7 +18,7 @@ class Executor:
         self._programs, self._weights, self._index, self._trace = programs, weights, index, trace
         self._values = [{} for _ in programs]
         self._extras = [{} for _ in programs]
-        self._caches = {}
+        self._caches, self._given = {}, {}
         for spec in (spec for program in programs for spec in program.caches):
             length = capacity.target_length if spec.role == "self" else capacity.source_length
             slots = capacity.sequences * (capacity.lanes if spec.role == "self" else 1)
@@ -28,12 +28,22 @@ class Executor:
 
     def run(self, which, sequences, source_rows, target_rows, output_rows, longest, target_keys, memory_keys):
         """Run program `which` over the rows that the index arrays describe."""
+        self.prepare(which, sequences, source_rows, target_rows, output_rows, longest, target_keys, memory_keys)
+        self.run_ops(which, 0, len(self._programs[which].ops))
+
+    def prepare(self, which, sequences, source_rows, target_rows, output_rows, longest, target_keys, memory_keys):
+        """What `run` does before it runs the ops."""
         del target_keys, memory_keys  # each attention finds its own in the index arrays
         self._sequences, self._longest = sequences, longest
         self._rows = {"source": source_rows, "target": target_rows, "output": output_rows}
         self._values[which].clear()
-        for op in self._programs[which].ops:
+
+    def run_ops(self, which, first, end):
+        """Run the ops [first, end) of a program that `prepare` was called for."""
+        for op in self._programs[which].ops[first:end]:
             extras = {name: None for name in self._wanted(which, op)}
+            if self._given.get(op) is not None:
+                extras = {name: self._extras[which][op.name, name] for name in extras}
             result = getattr(self, f"_{op.kind}")(op, self._values[which], extras)
             if op.output is not None:
                 self._values[which][op.output] = result
@@ -60,6 +70,15 @@ class Executor:
     def read(self, which, buffer):
         """A copy of a buffer's rows after a run: (rows, width)."""
         return self._values[which][buffer].copy()
+
+    def write(self, which, buffer, first, values):
+        """Put values (rows, width) into a buffer's columns from `first` on."""
+        self._values[which][buffer][:, first:first + values.shape[1]] = values
+
+    def give(self, which, i, name):
+        """Let op i, an attention, go on from its array of that name (see `read_extra`), not from keys and queries;
+        None: compute all of it again."""
+        self._given[self._programs[which].ops[i]] = name
 
     def peek(self, which, buffer, row, column):
         """One number of a buffer after a run."""
@@ -124,8 +143,10 @@ class Executor:
         starts = self._index[f"{side}_starts"]
         n_keys = self._index["memory_keys" if op.cache.role == "cross" else f"{side}_keys"]
         shape = (self._sequences, op.cache.heads, self._longest, n_keys[:self._sequences].max(initial=0))
+        given, order = self._given.get(op), ("scores", "scaled_scores", "weights")
         for name in extras:
-            extras[name] = np.zeros(shape, out.dtype)
+            if given is None or order.index(name) > order.index(given):
+                extras[name] = np.zeros(shape, out.dtype)
         for b in range(self._sequences):
             first, last = starts[b], starts[b + 1]
             k, v = self._cached(op, side, b, n_keys[b])
@@ -134,10 +155,11 @@ class Executor:
             taken = [np.empty((*q.shape[:2], n_keys[b]), out.dtype) if extras else None for _ in range(3)]
             with np.errstate(all="ignore"):
                 kernels._attend(q, k, v, None, op.options["causal"], op.options["scale"], heads, *taken,
-                                op.options["article_softmax"], self._position_bias(op, len(q[0]), n_keys[b]))
+                                op.options["article_softmax"], self._position_bias(op, len(q[0]), n_keys[b]),
+                                given and (given, extras[given][b, :, :last - first, :n_keys[b]]))
             out[first:last] = heads.transpose(1, 0, 2).reshape(last - first, -1)
             for name, array in zip(("scores", "scaled_scores", "weights"), taken, strict=True):
-                if name in extras:
+                if name in extras and (given is None or order.index(name) > order.index(given)):
                     extras[name][b, :, :last - first, :n_keys[b]] = array
         return out
 

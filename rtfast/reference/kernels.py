@@ -244,14 +244,26 @@ def attention(q, k, v, mask, causal, scale, out, scores, scaled_scores, weights,
     _attend(q, k, v, mask, causal, scale, out, scores, scaled_scores, weights, article_softmax, None)
 
 
-def _attend(q, k, v, mask, causal, scale, out, scores, scaled_scores, weights, article_softmax, position_bias):
-    """`attention` for the executor: position_bias, None or (B, T, S), is added to the scaled scores."""
+def _attend(q, k, v, mask, causal, scale, out, scores, scaled_scores, weights, article_softmax, position_bias,
+            given=None):
+    """`attention` for the executor: position_bias, None or (B, T, S), is added to the scaled scores.
+
+    given: None, or which of "scores", "scaled_scores" and "weights" is not computed, and its values (B, T, S) instead;
+    weights may then reach what is hidden.
+    """
+    given, values = given or (None, None)
     scores = np.matmul(q, k.swapaxes(1, 2), out=scores)
+    if given == "scores":
+        scores[...] = values
     scaled_scores = np.multiply(scores, scale, out=scaled_scores)
     if position_bias is not None:
         scaled_scores += position_bias
+    if given == "scaled_scores":
+        scaled_scores[...] = values
     allowed = _allowed(mask, causal, scores.shape)
     weights = _softmax(scaled_scores, allowed, weights, article_softmax)
+    if given == "weights":
+        weights[...], allowed = values, None
     _weighted_values(weights, v, allowed, out)
 
 

@@ -1,0 +1,59 @@
+"""Changing intermediates in the middle of a run: what comes after is computed from the changed values."""
+
+import numpy as np
+
+from .trace import rows_of, shaped
+
+
+class Interventions:
+    """Runs a traced program of a workspace, changing intermediates as soon as they are there.
+
+    changes: name -> an array that goes in the intermediate's place, of its shape or broadcast to it, or a function that
+    is given a copy of it and returns that array. A program may lack some of the names.
+    """
+
+    def __init__(self, workspace, which, program, batch, changes):
+        self._workspace, self._which, self._program = workspace, which, program
+        self._batch, self._changes = batch, changes
+
+    def run(self, executor):
+        """The ops of a program that was prepared, stopping where something changes."""
+        which, done = self._which, 0
+        items = [item for item in self._program.traced if item.name in self._changes]
+        for i, op in enumerate(self._program.ops):
+            changed = [item for item in items if item.op is op]
+            if changed:
+                executor.run_ops(which, done, i + 1)
+                done = i + 1
+            for item in changed:  # what the op computes on the way first, its output last
+                self._change(executor, i, item)
+        executor.run_ops(which, done, len(self._program.ops))
+
+    def _change(self, executor, i, item):
+        which, op = self._which, item.op
+        old = shaped(self._workspace.traced(which, item), item, self._batch)
+        rows = rows_of(_changed(item.name, old, self._changes[item.name]), item, self._batch)
+        if item.extra is None:
+            executor.write(which, item.view.buffer, item.view.start, rows)
+            return
+        executor.read_extra(which, op, item.extra)[...] = rows
+        if op.kind == "attention":
+            executor.give(which, i, item.extra)
+            executor.run_ops(which, i, i + 1)
+        elif op.kind == "embedding":
+            with np.errstate(all="ignore"):
+                rows = sum(executor.read_extra(which, op, name) for name in ("embedding", "position"))
+            executor.write(which, op.output, 0, rows)
+        else:  # the residual inside add_layer_norm
+            executor.write(which, op.output, 0, self._workspace.normalised(op, rows))
+
+
+def _changed(name, old, change):
+    """What goes in the place of `old`, of its shape and type. Raises TypeError or ValueError for what cannot."""
+    new = np.asarray(change(old.copy()) if callable(change) else change)
+    if new.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must become an array of real numbers, got {new.dtype}")
+    try:
+        return np.array(np.broadcast_to(new, old.shape), old.dtype)
+    except ValueError:
+        raise ValueError(f"{name} must keep its shape {old.shape}, got {new.shape}") from None

@@ -1,0 +1,184 @@
+"""Traces in files: .safetensors, with what is known of the intermediates as metadata, or .npz, with that as JSON bytes.
+
+A file is hostile until it is checked: no pickle, no compressed member that grows, nothing read that does not fit.
+"""
+
+import io
+import json
+import os
+import struct
+import zipfile
+
+import numpy as np
+
+from . import safetensors_file
+from .safetensors_file import CheckpointError
+from .trace import Trace, TraceItem
+
+ABOUT = "rtfast.trace"
+FORMAT = 1
+AXES = {"sentence", "head", "source", "target", "feature", "word"}
+#: Bytes of JSON about a trace: thousands of intermediates.
+MAX_ABOUT = 16 * 2**20
+IDS = ("source_ids", "target_ids")
+_FLOATS = (np.dtype("<f4"), np.dtype("<f8"))
+
+
+def save(trace, path):
+    """Write a `Trace`; raises ValueError for a name that ends in neither .npz nor .safetensors, OSError."""
+    path = os.fspath(path)
+    write = _KINDS[_kind(path)][0]
+    about = {"format": FORMAT, "single": trace.single, "tokens": list(trace.tokens), "generated": trace.generated,
+             "items": [[item.name, item.op, item.formula, list(item.inputs), list(item.axes)]
+                       for item in (trace.item(name) for name in trace)]}
+    arrays = {**trace, "source_ids": np.stack(trace.source_ids), "target_ids": np.stack(trace.target_ids)}
+    with open(path, "wb") as file:
+        write(file, arrays, json.dumps(about, ensure_ascii=False))
+
+
+def load(path, model=None):
+    """The `Trace` in a file; raises CheckpointError for whatever is wrong with it, OSError."""
+    path = os.fspath(path)
+    text, arrays = _KINDS[_kind(path)][1](path)
+    about = safetensors_file.parse_json(path, text.encode("utf-8", "surrogatepass"), ABOUT)
+    try:
+        _check(about, arrays)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path}: {ABOUT}: {error or type(error).__name__}") from None
+    ids = [list(arrays[name].astype(np.int64)) for name in IDS]
+    trace = Trace(*ids, tuple(about["tokens"]), single=about["single"], generated=about["generated"], model=model)
+    for name, op, formula, inputs, axes in about["items"]:
+        trace.put(TraceItem(name, op, formula, tuple(inputs), tuple(axes)), arrays[name])
+    return trace
+
+
+def _kind(path):
+    kind = os.path.splitext(path)[1]
+    if kind not in _KINDS:
+        raise ValueError(f"a trace's file must end in {' or '.join(_KINDS)}, got {path!r}")
+    return kind
+
+
+# What a file must say -------------------------------------------------------------------------
+
+def _check(about, arrays):
+    """Raise an error that says what is wrong with the parsed JSON and the arrays beside it."""
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise ValueError(f"must be an object of format {FORMAT}")
+    if type(about.get("single")) is not bool:
+        raise ValueError("single must be true or false")
+    lengths = {}
+    for name, tokens in zip(IDS, _pair(about["tokens"]), strict=True):
+        ids = arrays.get(name)
+        if ids is None or ids.ndim != 2 or ids.dtype != np.int64 or 0 in ids.shape or ids.min() < 0:
+            raise ValueError(f"{name} must be ids (sentences, length) of int64")
+        _check_tokens(tokens, ids.shape, about["single"])
+        lengths[name.split("_")[0]] = ids.shape[1]
+    if len(arrays["source_ids"]) != len(arrays["target_ids"]):
+        raise ValueError("source_ids and target_ids must have as many sentences")
+    _check_generated(about.get("generated"))
+    items = about["items"]
+    if not isinstance(items, list):
+        raise ValueError("items must be a list")
+    names = [_check_item(item, arrays, lengths) for item in items]
+    if len(set(names)) != len(names) or {*names, *IDS} != set(arrays):
+        raise ValueError("items must name each of the arrays once")
+    if len({arrays[name].dtype for name in names}) > 1:
+        raise ValueError("all intermediates must have one type")
+
+
+def _pair(tokens):
+    if not isinstance(tokens, list) or len(tokens) != 2:
+        raise ValueError("tokens must be two lists")
+    return tokens
+
+
+def _check_tokens(tokens, shape, single):
+    rows = [tokens] if single else tokens
+    if not isinstance(rows, list) or len(rows) != shape[0] or not all(
+            isinstance(row, list) and len(row) == shape[1] and all(type(one) in (str, int) for one in row)
+            for row in rows):
+        raise ValueError(f"tokens must be words or ids of shape {shape}")
+
+
+def _check_generated(generated):
+    rows = [] if generated is None else generated if generated and isinstance(generated[0], list) else [generated]
+    if not all(isinstance(row, list) and all(type(one) is int and one >= 0 for one in row) for row in rows):
+        raise ValueError("generated must be null or ids")
+
+
+def _check_item(item, arrays, lengths):
+    """The name of a checked item, that there is an array of its axes."""
+    name, op, formula, inputs, axes = item
+    if not all(type(one) is str for one in (name, op, formula, *inputs)) or not isinstance(inputs, list):
+        raise ValueError("an item must be name, op, formula, inputs and axes")
+    array = arrays.get(name)
+    if array is None or array.dtype not in _FLOATS:
+        raise ValueError(f"{name[:200]!r} must be an array of float32 or float64")
+    if not isinstance(axes, list) or len(axes) != array.ndim or not set(axes) <= AXES:
+        raise ValueError(f"{name[:200]!r}: axes must name its {array.ndim} axes")
+    if any(lengths.get(axis, size) != size for axis, size in zip(axes, array.shape, strict=True)):
+        raise ValueError(f"{name[:200]!r}: shape {array.shape} must fit the sentences")
+    return name
+
+
+# The two kinds of file ------------------------------------------------------------------------
+
+def _write_safetensors(file, arrays, about):
+    safetensors_file.write(file, arrays, {ABOUT: about})
+
+
+def _read_safetensors(path):
+    about = safetensors_file.metadata(path).get(ABOUT)
+    if about is None:
+        raise CheckpointError(f"{path}: holds no trace: its metadata has no {ABOUT}")
+    return about, safetensors_file.read(path)
+
+
+def _write_npz(file, arrays, about):
+    np.savez(file, **arrays, **{ABOUT: np.frombuffer(about.encode("utf-8", "surrogatepass"), np.uint8)})
+
+
+def _read_npz(path):
+    with safetensors_file.open_regular(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = archive.infolist()
+                if sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size:
+                    raise ValueError("its members must lie side by side")
+                if len({member.filename for member in members}) < len(members):
+                    raise ValueError("its members must have different names")
+                arrays = {member.filename.removesuffix(".npy"): _member(archive, member) for member in members}
+        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OverflowError,
+                MemoryError, struct.error) as error:
+            raise CheckpointError(f"{path}: {error}") from None
+    about = arrays.pop(ABOUT, None)
+    if about is None or about.dtype != np.uint8 or about.nbytes > MAX_ABOUT:
+        raise CheckpointError(f"{path}: holds no trace: it has no {ABOUT}")
+    try:
+        return about.tobytes().decode("utf-8", "surrogatepass"), arrays
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: {ABOUT}: {error}") from None
+
+
+def _member(archive, member):
+    """The array of one member, that is as large as its header says and not compressed."""
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+        raise ValueError(f"{member.filename[:200]!r} must not be compressed")
+    data = io.BytesIO(archive.read(member))
+    version = np.lib.format.read_magic(data)
+    if version != (1, 0):
+        raise ValueError(f"{member.filename[:200]!r} must be of version 1.0, got {version}")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(data)
+    if fortran or dtype not in (*_FLOATS, np.dtype("<i8"), np.dtype("u1")):
+        raise ValueError(f"{member.filename[:200]!r} must hold float32, float64, int64 or uint8 in C order")
+    left = data.getbuffer()[data.tell():]
+    count = dtype.itemsize
+    for size in shape:
+        count *= size
+    if count != len(left) or any(size < 0 for size in shape):
+        raise ValueError(f"{member.filename[:200]!r}: {len(left)} bytes do not fit the shape {shape}")
+    return np.frombuffer(left, dtype).reshape(shape).copy()
+
+
+_KINDS = {".npz": (_write_npz, _read_npz), ".safetensors": (_write_safetensors, _read_safetensors)}

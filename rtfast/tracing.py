@@ -1,0 +1,87 @@
+"""Taking a trace: a run whose intermediates stay, all of them or the chosen ones, as computed or changed on the way."""
+
+import numpy as np
+
+from . import trace as traces
+from .inputs import check_one_length, check_pairs
+from .interventions import Interventions
+from .names import matching, selected
+from .transformer import decoder_program, encoder_program
+from .workspace import Workspace, capacity_for
+
+#: Bytes that a trace may hold unless it is told otherwise.
+MAX_BYTES = 2**30
+
+PROGRAMS = ENCODER, _ = range(2)
+
+
+class Selection:
+    """The programs of a traced run, and which of their intermediates are wanted, by name in `names`.
+
+    include, exclude: as of `names.selected`.
+    """
+
+    def __init__(self, config, include=None, exclude=None):
+        self.programs = (encoder_program(config, memory=True), decoder_program(config, probabilities=True))
+        self.items = {item.name: item for program in self.programs for item in program.traced}
+        self.names = selected(self.items, include, exclude)
+        self.keep(self.names)
+
+    def keep(self, names):
+        """Let a run keep these only."""
+        names = set(names)
+        for program in self.programs:
+            program.traced = [item for name, item in self.items.items() if name in names and item.op in program.ops]
+
+    def sizes(self, source, target, itemsize):
+        """{name: bytes} of what is wanted."""
+        return {name: traces.size_of(self.items[name], source, target, itemsize) for name in self.names}
+
+    def changed(self, changes):
+        """{name: change} of changes by name or pattern, of several for one name the last, and keep what they need.
+
+        Raises KeyError for a name that nothing has.
+        """
+        by_name = {}
+        for key, change in changes.items():
+            found = matching(key, self.items) if isinstance(key, str) else []
+            if not found:
+                raise KeyError(f"no intermediate is named or matches {key!r}; list(trace) shows them")
+            by_name.update((name, change) for name in found)
+        self.names = [name for name in self.items if name in {*self.names, *by_name}]
+        changed_ops = {self.items[name].op for name in by_name}
+        self.keep({*self.names, *(name for name, item in self.items.items() if item.extra and item.op in changed_ops)})
+        return by_name
+
+
+def check_size(sizes, max_bytes):
+    """Raise ValueError where a trace of {name: bytes} would hold more than max_bytes; None allows any size."""
+    total = sum(sizes.values())
+    if max_bytes is not None and total > max_bytes:
+        largest = max(sizes, key=sizes.get)
+        raise ValueError(
+            f"the trace would hold {total:,} bytes in {len(sizes)} intermediates, more than max_bytes {max_bytes:,}; "
+            f"the largest is {largest} with {sizes[largest]:,}. Choose with include or exclude, or raise max_bytes")
+
+
+def take(model, source, target, *, include=None, exclude=None, max_bytes=None, generated=None, changes=None):
+    """A `Trace` of checked batches. changes: {name or pattern: change}, see `Interventions`."""
+    check_pairs(source, target)
+    check_one_length(source, target)
+    selection = Selection(model.config, include, exclude)
+    changes = selection.changed(changes) if changes else {}
+    check_size(selection.sizes(source, target, np.dtype(model.config.dtype).itemsize), max_bytes)
+    workspace = Workspace(model._backend, selection.programs, model._packed,
+                          capacity_for(source.sentences, target.sentences), trace=True)
+    trace = traces.Trace(source.sentences, target.sentences,
+                         (traces.words_of(source, model.tokenizer), traces.words_of(target, model.tokenizer)),
+                         single=source.single, generated=generated, model=model)
+    for which, batch in zip(PROGRAMS, (source, target), strict=True):
+        program = selection.programs[which]
+        on_the_way = Interventions(workspace, which, program, batch, changes) if changes else None
+        (workspace.encode if which == ENCODER else workspace.decode)(which, batch.sentences, on_the_way)
+        for item in program.traced:
+            if item.name in selection.names:
+                array = traces.shaped(workspace.traced(which, item), item, batch)
+                trace.put(traces.described(item, source.single), array)
+    return trace
