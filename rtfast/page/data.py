@@ -70,9 +70,11 @@ def _check(model, trace, weights):
         raise TypeError(f"page: trace must be an rtfast.Trace, got {type(trace).__name__}")
     if weights is not None and not isinstance(weights, bool):
         raise TypeError(f"page: weights must be True, False or None, got {weights!r}")
-    if any(isinstance(token, list) for token in trace.tokens[0]):
-        raise ValueError(f"page: trace must be of one sentence, got a batch of {len(trace.tokens[0])}: trace them one "
+    if not trace.single:
+        raise ValueError(f"page: trace must be of one sentence, got a batch of {len(trace.source_ids)}: trace them one "
                          "at a time")
+    if trace.model is not None and trace.model.config != model.config:
+        raise ValueError("page: model must be the one that was traced, got one of another config")
 
 
 def packed_dtype(array):

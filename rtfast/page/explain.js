@@ -212,7 +212,8 @@ const HOW = {
   heads(made, cell, origin) {
     const [weights, value] = origin.inputs, tensor = tensors.get(weights);
     if (!tensor || !tensors.get(value)) return lacking(made, origin);
-    const keys = visibleKeys(data.origins[weights], tensor, cell.i), labels = labelsOf(weights);
+    const origins = data.origins[weights], labels = labelsOf(weights), seen = visibleKeys(origins, tensor, cell.i);
+    const keys = range(tensor.columns).filter((k) => seen.includes(k) || tensor.at(cell.h, cell.i, k) !== 0);
     made.parts.push({say: `The values of column ${cell.j}, each times the weight of its word, in head ${cell.h + 1}.`});
     made.again = products(made, keys.map((k) => [operand(weights, cell.h, cell.i, k), operand(value, cell.h, k, cell.j),
       wordOf(labels.columns, k) || k]), "weight", "v");

@@ -40,10 +40,13 @@ function follow(links) {
       else link.removeAttribute("aria-current");
     }
   };
-  addEventListener("scroll", () => {
+  const soon = () => {
     if (!waiting) requestAnimationFrame(update);
     waiting = true;
-  }, {passive: true});
+  };
+  addEventListener("scroll", soon, {passive: true});
+  addEventListener("resize", soon);
+  document.addEventListener("toggle", soon, true);
   update();
 }
 

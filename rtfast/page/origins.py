@@ -18,30 +18,23 @@ def origins(config, trace):
     for name in trace:
         details = _ATTENTION.get(name.rpartition(".")[2]) if trace.op(name) == "attention" else _OPS.get(trace.op(name))
         found = details(config, trace, name) if details else {"kind": "other"}
-        made[name] = {"formula": trace.formula(name), "inputs": list(trace.inputs(name)),
-                      "rows": _rows(name), "columns": _columns(name), **found}
+        rows, columns = (_LABELS.get(axis) for axis in trace.axes(name)[-2:])
+        made[name] = {"formula": trace.formula(name), "inputs": list(trace.inputs(name)), "rows": rows,
+                      "columns": columns, **found}
     return made
 
 
-def _rows(name):
-    crossing = ".cross_attention." in name and name.endswith((".key", ".value"))
-    return "source" if crossing or name.startswith(("encoder.", "memory.")) else "target"
-
-
-def _columns(name):
-    if name.endswith((".scores", ".scaled_scores", ".weights")):
-        return "source" if ".cross_attention." in name else _rows(name)
-    return "words" if name in ("logits", "probabilities") else None
+#: Axes of a trace whose places have words of their own.
+_LABELS = {"source": "source", "target": "target", "word": "words"}
 
 
 def _embedding(config, trace, name):
-    side = name.partition(".")[0]
     if len(trace.inputs(name)) == 2:
         return {"kind": "sum"}
     if name.endswith(".positional_encoding"):
         return {"kind": "position", "positions": config.positions, "offset": config.position_offset,
                 "article": config.article_positional_encoding, "d_model": config.d_model}
-    return {"kind": "table", "scale": config.embedding_scale, "ids": "source" if side == "encoder" else "target"}
+    return {"kind": "table", "scale": config.embedding_scale, "ids": trace.axes(name)[0]}
 
 
 def _linear(config, trace, name):
@@ -77,9 +70,8 @@ def _scaled(config, trace, name):
     if biases:
         reach, (_, queries, keys) = config.relative_distance, trace[name].shape
         distances = np.clip(np.arange(1 - queries, keys), -reach, reach)
-        causal = made["masked"] or _causal(trace, name)
         made |= {"bias": biases[0], "first_distance": 1 - queries,
-                 "buckets": bucket(distances, config, bidirectional=not causal).tolist()}
+                 "buckets": bucket(distances, config, bidirectional=not made["masked"]).tolist()}
     return made
 
 
@@ -92,10 +84,12 @@ def _heads(config, trace, name):
 
 
 def _causal(trace, name):
-    """Whether the attention that `name` belongs to hides the future, as the formula of its weights says."""
-    prefix = name.rpartition(".")[0]
-    return any("masked" in trace.formula(one) for one in (f"{prefix}.weights", f"{prefix}.scaled_scores")
-               if one in trace)
+    """Whether the attention that `name` belongs to hides the future: as the formula of its weights says, and where
+    these were left out, in the decoder's attention to itself."""
+    weights = f"{name.rpartition('.')[0]}.weights"
+    if weights in trace:
+        return "masked" in trace.formula(weights)
+    return name.startswith("decoder.") and ".self_attention." in name
 
 
 def _gather(config, trace, name):

@@ -142,6 +142,6 @@ function verdict(made) {
   list.append(el("div", {}, el("dt", {}, "computed again here"), el("dd", {"data-role": "again"}, fullNumber(made.again, false))));
   const same = agrees(made), type = single ? "float32" : "float64";
   list.append(el(same ? "div.agree" : "div.differ", {}, el("dt", {}, ""), el("dd", {"data-role": "agree"},
-    same ? `✓ the same, rounding in ${type} aside` : `✗ more apart than rounding in ${type} explains`)));
+    same ? `✓ the same, rounding in ${type} aside` : `✗ more apart than rounding in ${type} explains: was it changed on the way?`)));
   return list;
 }

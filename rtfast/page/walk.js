@@ -26,7 +26,7 @@ function intro() {
   const sentence = (words) => words.filter((one) => one && !special.includes(one.id)).map((one) => one.word).join(" ");
   const facts = [["width d_model", c.d_model], ["heads", c.n_heads], ["feed-forward d_ff", c.d_ff],
     ["layers", `${c.n_encoder_layers} + ${c.n_decoder_layers}`], ["words", c.target_words], ["numbers", c.dtype]];
-  return el("div.intro", {}, el("h1", {}, el("span", {}, sentence(data.source)), el("span.arrow", {"aria-label": "becomes"}, "→"),
+  return el("div.intro", {}, el("h1", {}, el("span", {}, sentence(data.source)), " ", el("span.arrow", {}, "→"), " ",
     el("span", {}, sentence(data.following) || sentence(data.target))),
   el("p.lead", {}, "The whole way of a transformer, from words to words, with every number that it computed. It follows ",
     "“Attention Is All You Need” and can be read beside “The Random Transformer”."),

@@ -28,7 +28,8 @@ PARTS = {
     "norm": ("Norm", "{norm}"),
     "gate": ("Gate", "A second product that decides how much of each hidden number passes."),
     "gated": ("Gated hidden layer", "The activated gate times the hidden numbers."),
-    "hidden": ("Hidden layer", "Every word on its own: its vector times W₁, {d_model} numbers become {d_ff}{activation}."),
+    "hidden": ("Hidden layer", "Every word on its own: its vector times W₁; {d_model} numbers become "
+                               "{d_ff}{activation}."),
     "feed_forward_output": ("Output", "Back to {d_model} numbers, times W₂."),
     "logits": ("Logits", "The last linear layer gives every word of the vocabulary a number{tied}: the larger, the "
                          "likelier."),
@@ -72,8 +73,8 @@ def walk(config, trace):
     return [step for step in steps if step.get("kind") in ("tokens", "cross") or step["names"] or step.get("layers")]
 
 
-_CROSS = ("The decoder's cross-attention is where the two sentences meet. A line is as strong as the attention that the "
-          "word being read on the left gives to the source word on the right, while the next word is looked for.")
+_CROSS = ("The decoder's cross-attention is where the two sentences meet. A line is as strong as the attention that "
+          "the word being read on the left gives to the source word on the right, while the next word is looked for.")
 _WORDS = ("After the last layer each row is turned into a number for every word of the vocabulary, and these into "
           "probabilities. The likeliest word is chosen and read next, until the sentence ends. Move the slider to "
           "follow.")
@@ -92,13 +93,15 @@ def _input(side, take):
 
 def _stack(side, config, trace, take):
     count = config.n_encoder_layers if side == "encoder" else config.n_decoder_layers
-    say = {"encoder": "Each layer lets the source's words look at each other, then works on every word by itself. Open a "
-                      "layer to see all that it computes.",
+    say = {"encoder": "Each layer lets the source's words look at each other, then works on every word by itself. Open "
+                      "a layer to see all that it computes.",
            "decoder": "Each layer lets the words said so far look at each other, but never ahead, then at the source, "
                       "then works on every word by itself."}[side]
-    layers = [{"id": f"{side}-layer-{i + 1}", "title": f"{side.capitalize()} layer {i + 1}",
-               "blocks": [block for part in BLOCKS if (block := _block(f"{side}.layers.{i}.{part}", config, trace, take))]}
-              for i in range(count)]
+    layers = []
+    for i in range(count):
+        blocks = [_block(f"{side}.layers.{i}.{part}", config, trace, take) for part in BLOCKS]
+        layers.append({"id": f"{side}-layer-{i + 1}", "title": f"{side.capitalize()} layer {i + 1}",
+                       "blocks": [block for block in blocks if block]})
     return {"id": f"{side}-stack", "kind": "stack", "title": f"{side.capitalize()}: {count} layer{'s' * (count != 1)}",
             "paper": "3.1", "say": say, "names": [], "layers": [layer for layer in layers if layer["blocks"]]}
 
@@ -178,7 +181,8 @@ def _positions(config):
         return "A row for every position, learned in training: the same for any word that stands there."
     shape = {"halves": "sines in the left half, cosines in the right", "tensor2tensor": "sines in the left half, "
              "cosines in the right"}.get(config.positions, "sines in the even columns, cosines in the odd ones")
-    return f"A pattern for every position, the same for any word that stands there: {shape}, slower from column to column."
+    return (f"A pattern for every position, the same for any word that stands there: {shape}, slower from column to "
+            "column.")
 
 
 def _norm(config):

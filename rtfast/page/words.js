@@ -38,6 +38,6 @@ function candidate(t, id, chosen) {
   const inner = el("i");
   inner.style.width = `${Math.max(0.3, 100 * (valueOf({name: "probabilities", h: 0, i: t, j: id}) || 0)).toFixed(2)}%`;
   return el(chosen ? "tr.chosen" : "tr", {}, el("th", {scope: "row"}, wordOf("words", id),
-    chosen ? el("span.tag", {}, data.generated ? "chosen" : "given") : null), el("td", {}, String(id)),
+    chosen ? " " : null, chosen ? el("span.tag", {}, data.generated ? "chosen" : "given") : null), el("td", {}, String(id)),
   el("td", {}, number("logits")), el("td", {}, number("probabilities")), el("td.bar", {"aria-hidden": "true"}, inner));
 }
