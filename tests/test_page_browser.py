@@ -231,6 +231,7 @@ def test_a_click_explains(browser, shipped, name, h, i, j, words):
     assert float(again) == pytest.approx(expected, rel=1e-4, abs=1e-5) and "the same" in verdict
     text = browser.find_element(By.ID, "panel").text
     assert all(word in text for word in (*words, name)), text
+    assert not any(word in text for word in ("null", "undefined", "NaN"))
 
 
 def test_the_way_back(browser, shipped):
@@ -251,6 +252,8 @@ def test_the_way_back(browser, shipped):
     assert f"{name}.query.weight" in browser.find_element(By.ID, "panel").text
     assert np.float16(panel(browser)[0]) == np.float16(shipped[0].weights[f"{name}.query.weight"][0, 68])
     assert browser.find_element(By.CSS_SELECTOR, "td.explained").is_displayed()
+    text = browser.find_element(By.ID, "panel").text
+    assert "it was learned" in text and "null" not in text
     for expected in (trace[f"{name}.query"][2, 1, 20], trace[f"{name}.scores"][2, 1, 0]):
         browser.find_element(By.CSS_SELECTOR, "#panel .back").click()
         assert np.float32(panel(browser)[0]) == expected

@@ -19,24 +19,13 @@ FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "-
          "--disable-background-networking", "--disable-component-update", "--disable-sync")
 TEXT = "the red house"
 
-SCORE = "{name: 'encoder.layers.0.self_attention.scaled_scores', h: 1, i: 1, j: 2}"
-#: file, width, height, scheme, script
+QUERY = "{name: 'encoder.layers.0.self_attention.query', h: 1, i: 1, j: 3}"
+#: file, width, height, colours, what is done on the page first
 PICTURES = [
-    ("page_light.png", 1360, 900, "light", ""),
-    ("page_layer.png", 1360, 950, "light", f"rtfast.reveal({SCORE}, false)"),
-    ("page_explanation.png", 1360, 950, "light",
-     "const c = {name: 'encoder.layers.0.self_attention.query', h: 0, i: 1, j: 3}; rtfast.reveal(c, false);"
-     "rtfast.panel.open(c)"),
-    ("page_norm.png", 1360, 950, "dark",
-     "const c = {name: 'decoder.layers.0.feed_forward.norm', h: 0, i: 1, j: 3}; rtfast.reveal(c, false);"
-     "rtfast.panel.open(c)"),
-    ("page_cross.png", 1360, 900, "light", "document.getElementById('cross').scrollIntoView()"),
-    ("page_dark.png", 1360, 900, "dark", "document.getElementById('next-word').scrollIntoView();"
-     "const s = document.getElementById('step'); s.value = 2; s.dispatchEvent(new Event('input'))"),
-    ("page_masked.png", 1360, 950, "dark",
-     "rtfast.reveal({name: 'decoder.layers.0.self_attention.weights', h: 1, i: 1, j: 2}, false)"),
-    ("page_narrow.png", 360, 800, "light", ""),
-    ("page_narrow_layer.png", 360, 800, "dark", f"rtfast.reveal({SCORE}, false); rtfast.panel.open({SCORE})"),
+    ("page_walk.png", 1280, 860, "light", ""),
+    ("page_explanation.png", 1360, 900, "light", f"rtfast.reveal({QUERY}); rtfast.panel.open({QUERY})"),
+    ("page_words.png", 1280, 1240, "dark", "document.getElementById('cross').scrollIntoView();"
+     "const step = document.getElementById('step'); step.value = 1; step.dispatchEvent(new Event('input'))"),
 ]
 
 

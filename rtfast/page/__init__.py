@@ -12,7 +12,8 @@ import re
 from .data import page_data
 
 #: The scripts in the order in which they are put together.
-SCRIPTS = ("numbers.js", "explain.js", "matrix.js", "panel.js", "attention.js", "words.js", "walk.js", "main.js")
+SCRIPTS = ("numbers.js", "explain.js", "matrix.js", "panel.js", "attention.js", "words.js", "map.js", "walk.js",
+           "main.js")
 
 _FOLDER = os.path.dirname(__file__)
 

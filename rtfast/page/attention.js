@@ -25,7 +25,8 @@ class LinePicture {
       svg("text", {x: SIDE + MIDDLE + 12, y: 14, class: "side"}, this.sides[1]));
     for (const {i, j, weight} of lines) {
       const [a, b] = [y(i, this.rows.length), y(j, this.columns.length)];
-      picture.append(svg("path", {d: `M${SIDE} ${a}C${SIDE + MIDDLE / 2} ${a} ${SIDE + MIDDLE / 2} ${b} ${SIDE + MIDDLE} ${b}`,
+      const middle = SIDE + MIDDLE / 2, curve = `M${SIDE} ${a}C${middle} ${a} ${middle} ${b} ${SIDE + MIDDLE} ${b}`;
+      picture.append(svg("path", {d: curve,
         "stroke-width": (0.5 + 8 * weight).toFixed(2), "stroke-opacity": (0.08 + 0.8 * weight).toFixed(3),
         "data-i": i, "data-j": j}, svg("title", {}, `${this.rows[i]} → ${this.columns[j]}: ${shortNumber(weight)}`)));
     }
@@ -84,19 +85,20 @@ function crossAttention(layer, head) {
   for (const name of layer === "all" ? names : [names[layer]]) {
     for (const h of head === "all" ? range(first.heads) : [Number(head)]) of.push([name, h]);
   }
-  const values = new Float64Array(first.rows * first.columns);
+  const size = first.rows * first.columns, values = new Float64Array(size);
   for (const [name, h] of of) {
-    for (let i = 0; i < first.rows; i++) {
-      for (let j = 0; j < first.columns; j++) values[i * first.columns + j] += tensors.get(name).at(h, i, j) / of.length;
-    }
+    for (let n = 0; n < size; n++) values[n] += tensors.get(name).values[h * size + n] / of.length;
   }
-  const chosen = `${layer === "all" ? "all layers" : `layer ${Number(layer) + 1}`}, ` +
+  const chosen = `${layer === "all" ? "all layers" : `layer ${layerOf(names[layer])}`}, ` +
     (head === "all" ? "all heads" : `head ${Number(head) + 1}`);
-  const labels = of.map(([name, h]) => `layer ${Number(name.split(".")[2]) + 1}, head ${h + 1}`);
+  const labels = of.map(([name, h]) => `layer ${layerOf(name)}, head ${h + 1}`);
   const name = derive(`cross_attention.weights, ${chosen}`, [first.rows, first.columns], values,
     {kind: "mean", formula: "mean of the weights", inputs: [], of, labels, rows: "target", columns: "source"});
   return {name, h: 0};
 }
+
+// The number of the layer that an array belongs to, from 1.
+function layerOf(name) { return Number(name.split(".")[2]) + 1; }
 
 function crossNames() {
   return Object.keys(data.arrays).filter((name) => name.endsWith(".cross_attention.weights"));
@@ -104,14 +106,15 @@ function crossNames() {
 
 function crossSection(section) {
   const names = crossNames(), heads = tensors.get(names[0]).heads;
-  const choice = (label, count, what) => el("label", {}, `${label} `, el("select", {"data-what": what, change: () => draw()},
-    el("option", {value: "all"}, count > 1 ? "average of all" : "the only one"),
-    range(count).map((n) => el("option", {value: n}, `${what} ${n + 1}`))));
+  const choice = (label, numbers, what) => el("label", {}, `${label} `, el("select", {change: () => draw()},
+    el("option", {value: "all"}, numbers.length > 1 ? "average of all" : "the only one"),
+    numbers.map((number, n) => el("option", {value: n}, `${what} ${number}`))));
   const lines = el("div.picture"), matrices = el("div.matrices");
   const picture = new LinePicture(lines, readingWords(), data.source.map((one) => one.word),
     ["read → next word", "source"],
     "Lines from the words being read to the source's words");
-  const selects = [choice("Layer", names.length, "layer"), choice("Head", heads, "head")];
+  const selects = [choice("Layer", names.map(layerOf), "layer"),
+    choice("Head", range(heads).map((h) => h + 1), "head")];
   section.append(el("div.choices", {}, selects), lines, matrices);
   let shown = null;
   function draw() {
@@ -121,8 +124,9 @@ function crossSection(section) {
     if (shown) views.delete(shown.entry.name) && shown.figure.remove();
     const group = {head: h, choose() {}};
     const before = views.get(name);
-    shown = new MatrixView(matrices, {name, title: "The same as a heat map", say: tensor.heads > 1
-      ? `Head ${h + 1} of these weights.` : "Each number is the mean of attention weights; open one to see which."}, group);
+    const say = tensor.heads > 1 ? `Head ${h + 1} of these weights.`
+      : "Each number is the mean of attention weights; open one to see which.";
+    shown = new MatrixView(matrices, {name, title: "The same as a heat map", say}, group);
     if (before) views.set(name, before);  // references lead to the layer, not to this copy
   }
   draw();

@@ -93,8 +93,8 @@ function isMasked(name, i, j) {
 const HOW = {
   table(made, cell, origin) {
     const word = data[origin.ids][cell.i], row = operand(origin.inputs[0], 0, word.id, cell.j);
-    made.parts.push({say: `“${word.word}” has id ${word.id}: row ${word.id} of ${origin.inputs[0]}, column ${cell.j}` +
-      (origin.scale === 1 ? "." : ", times the embedding's scale.")});
+    made.parts.push({say: `“${word.word}” has id ${word.id}: row ${word.id} of ${origin.inputs[0]}, ` +
+      `column ${cell.j}` + (origin.scale === 1 ? "." : ", times the embedding's scale.")});
     made.parts.push({line: origin.scale === 1 ? [row] : [row, " × ", plain(origin.scale)]});
     if (row.value === undefined) made.missing.push(row.cell.name);
     else made.again = row.value * origin.scale;
@@ -200,8 +200,9 @@ const HOW = {
     made.parts.push({say: (origin.article ? "The exponential of every score in the row"
       : "The exponential of every number in the row, after the row's maximum was taken off so that none overflows") +
       (keys.length < input.columns ? "; masked words do not take part." : ".")});
-    made.parts.push({terms: {head: ["x", "exp(x" + (origin.article ? "" : " − max") + ")"], rows: keys.map((j, n) => (
-      {label: wordOf(labels.columns, j) || j, cells: [terms[n], plain(powers[n])], size: powers[n], own: j === cell.j}))}});
+    const rows = keys.map((j, n) => ({label: wordOf(labels.columns, j) || j, cells: [terms[n], plain(powers[n])],
+      size: powers[n], own: j === cell.j}));
+    made.parts.push({terms: {head: ["x", "exp(x" + (origin.article ? "" : " − max") + ")"], rows}});
     if (!origin.article) made.parts.push({line: ["max ", plain(peak)]});
     made.parts.push({line: ["denominator, the sum ", plain(total)]});
     made.parts.push({line: [plain(powers[own]), " ÷ ", plain(total)]});
@@ -220,8 +221,9 @@ const HOW = {
   },
 
   concatenated(made, cell, origin) {
-    const head = Math.floor(cell.j / origin.width), one = operand(origin.inputs[0], head, cell.i, cell.j % origin.width);
-    made.parts.push({say: `Column ${cell.j} is column ${cell.j % origin.width} of head ${head + 1}.`}, {line: [one]});
+    const head = Math.floor(cell.j / origin.width), j = cell.j % origin.width;
+    const one = operand(origin.inputs[0], head, cell.i, j);
+    made.parts.push({say: `Column ${cell.j} is column ${j} of head ${head + 1}.`}, {line: [one]});
     finish(made, [one], () => one.value);
   },
 
@@ -311,8 +313,8 @@ function normalised(made, cell, origin, row) {
     {label: j, cells: [one, plain((one.value - mean) ** 2)], size: (one.value - mean) ** 2, own: j === cell.j}))}});
   if (!rms) made.parts.push({line: ["mean ", plain(mean)]});
   made.parts.push({line: [rms ? "mean square " : "variance ", plain(variance), ", eps ", plain(origin.eps)]});
-  made.parts.push({line: [{rms: "√(mean square + eps) ", article: "√variance + eps ", paper: "√(variance + eps) "}[
-    origin.form], plain(spread)]});
+  const spreads = {rms: "√(mean square + eps) ", article: "√variance + eps ", paper: "√(variance + eps) "};
+  made.parts.push({line: [spreads[origin.form], plain(spread)]});
   const centred = (x.value - mean) / spread;
   made.parts.push({line: rms ? [x, " ÷ ", plain(spread), " = ", plain(centred)]
     : ["(", x, " − ", plain(mean), ") ÷ ", plain(spread), " = ", plain(centred)]});
@@ -341,8 +343,8 @@ function softmaxOfSome(made, cell, origin) {
 // Whether the number computed again is the engine's, rounding aside.
 function agrees(made) {
   if (made.again === null || made.value === undefined) return null;
-  if (Number.isNaN(made.again) || Number.isNaN(made.value)) return Number.isNaN(made.again) === Number.isNaN(made.value);
-  if (made.again === made.value) return true;
+  if (made.again === made.value || (Number.isNaN(made.again) && Number.isNaN(made.value))) return true;
+  if (Number.isNaN(made.again) || Number.isNaN(made.value)) return false;
   const single = tensors.get(made.cell.name).single;
   const close = single ? 1e-5 : 1e-12, size = Math.max(made.reach, Math.abs(made.value));
   if (!Number.isFinite(made.value)) return Math.abs(made.again) > (single ? 3.4e38 : 1.7e308);

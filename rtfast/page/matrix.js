@@ -37,7 +37,7 @@ class MatrixView {
       el("figcaption", {}, el("div.head", {}, el("strong", {}, entry.title), el("code.shape", {title: "shape"}, shape),
         origin ? el("code.formula", {title: "formula"}, origin.formula) : null),
         el("code.name", {}, breakable(entry.name)),
-        tensor.stored.ids ? el("p.part", {}, `Only the rows or columns of words on this page: ${tensor.stored.ids.length}.`) : null,
+        tensor.stored.ids ? el("p.part", {}, `Only the ${tensor.stored.ids.length} that the page needs.`) : null,
         entry.say ? el("p", {}, entry.say) : null),
       this.overview, el("div.scroll", {}, this.table), el("div.foot", {}, this.pager, this.readout));
   }
@@ -52,7 +52,8 @@ class MatrixView {
   // How many columns fit.
   get fitting() {
     const room = this.parent.clientWidth || 640, label = room < 480 ? 72 : LABEL;
-    return Math.max(1, Math.min(MOST_COLUMNS, this.columns.length, Math.floor((room - label - (room < 480 ? 14 : 34)) / CELL)));
+    const columns = Math.floor((room - label - (room < 480 ? 14 : 34)) / CELL);
+    return Math.max(1, Math.min(MOST_COLUMNS, this.columns.length, columns));
   }
 
   render() {
@@ -94,7 +95,8 @@ class MatrixView {
 
   cell(i, j) {
     const x = this.tensor.at(this.head, i, j), masked = isMasked(this.entry.name, i, j);
-    return el(masked ? "td.masked" : "td", {role: "gridcell", tabindex: -1, "aria-colindex": this.columns.indexOf(j) + 2, "data-i": i, "data-j": j,
+    return el(masked ? "td.masked" : "td", {role: "gridcell", tabindex: -1, "data-i": i, "data-j": j,
+      "aria-colindex": this.columns.indexOf(j) + 2,
       title: fullNumber(x, this.tensor.single) + (masked ? " (masked)" : ""),
       style: `background-color:${masked ? "transparent" : tint(x, this.share ? 1 : this.tensor.peak, this.share)}`},
     shortNumber(x));
@@ -129,7 +131,8 @@ class MatrixView {
         step("›", "columns to the right", 0, 1));
     }
     if (this.rows.length > this.height) {
-      this.pager.append(step("▴", "rows above", -1, 0), el("span", {}, part(this.top, this.height, this.rows.length, "rows")),
+      this.pager.append(step("▴", "rows above", -1, 0),
+        el("span", {}, part(this.top, this.height, this.rows.length, "rows")),
         step("▾", "rows below", 1, 0));
     }
   }
@@ -155,7 +158,8 @@ class MatrixView {
     paint(canvas, this.tensor, this.head, this.rows, this.columns, this.share);
     const share = (part, whole) => `${(100 * part / whole).toFixed(2)}%`;
     const frame = el("span.frame");
-    Object.assign(frame.style, {left: share(this.left, this.columns.length), width: share(this.width, this.columns.length),
+    Object.assign(frame.style, {
+      left: share(this.left, this.columns.length), width: share(this.width, this.columns.length),
       top: share(this.top, this.rows.length), height: share(this.height, this.rows.length)});
     this.overview.append(canvas, frame);
   }
@@ -242,7 +246,8 @@ function paint(canvas, tensor, head, rows, columns, share) {
   for (let r = 0; r < rows.length; r++) {
     const y = Math.floor(r * canvas.height / rows.length);
     for (let c = 0; c < columns.length; c++) {
-      const x = tensor.at(head, rows[r], columns[c]), at = y * canvas.width + Math.floor(c * canvas.width / columns.length);
+      const x = tensor.at(head, rows[r], columns[c]);
+      const at = y * canvas.width + Math.floor(c * canvas.width / columns.length);
       if (Math.abs(x) > Math.abs(largest[at])) largest[at] = x;
     }
   }
@@ -273,8 +278,8 @@ class HeadGroup {
     this.head = 0;
     this.listeners = [];
     this.element = el("div.heads", {role: "group", "aria-label": "Head"}, el("span", {}, "Head"),
-      range(heads).map((h) => el("button", {type: "button", "aria-pressed": String(h === 0), click: () => this.choose(h)},
-        String(h + 1))));
+      range(heads).map((h) => el("button", {type: "button", "aria-pressed": String(h === 0),
+        click: () => this.choose(h)}, String(h + 1))));
   }
 
   choose(head) {
@@ -286,16 +291,19 @@ class HeadGroup {
   }
 }
 
+// Open whatever an element is folded away in.
+function openAround(element) {
+  for (let box = element.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+}
+
 // Open where a cell is and show it there.
 function reveal(cell, focus) {
   if (!views.has(cell.name) && !places.has(cell.name) && later.has(cell.name)) later.get(cell.name)();
   if (!views.has(cell.name) && places.has(cell.name)) places.get(cell.name)();
   const view = views.get(cell.name);
   if (!view) return false;
-  for (let box = view.figure.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+  openAround(view.figure);
   const shown = view.show(cell.h, cell.i, cell.j, focus);
-  if (shown) shown.scrollIntoView({block: panel.covers ? "start" : "center", inline: "nearest", behavior: calm() ? "auto" : "smooth"});
+  if (shown) shown.scrollIntoView({block: panel.covers ? "start" : "center", inline: "nearest"});
   return true;
 }
-
-function calm() { return matchMedia("(prefers-reduced-motion: reduce)").matches; }

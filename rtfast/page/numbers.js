@@ -62,7 +62,7 @@ class Tensor {
   get peak() {
     if (this.keptPeak === undefined) {
       this.keptPeak = 0;
-      for (const x of this.values) if (Math.abs(x) > this.keptPeak && Math.abs(x) < Infinity) this.keptPeak = Math.abs(x);
+      for (const x of this.values.map(Math.abs)) if (x > this.keptPeak && x < Infinity) this.keptPeak = x;
     }
     return this.keptPeak;
   }
@@ -169,7 +169,7 @@ function filled(element, classes, attributes, children) {
 
 // A colour of a signed number: orange above zero, blue below, stronger the larger; of a share: one hue.
 function tint(x, peak, share) {
-  if (!Number.isFinite(x) || !peak) return "transparent";
+  if (!Number.isFinite(x) || !x || !peak) return "transparent";
   const strength = Math.min(1, Math.abs(x) / peak);
   const hue = share ? "--share" : x < 0 ? "--negative" : "--positive";
   return `rgb(var(${hue}) / ${(0.04 + 0.56 * strength).toFixed(3)})`;

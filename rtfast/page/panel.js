@@ -1,5 +1,8 @@
 // The explanation of one number, beside the page or, on a narrow screen, at its foot. Escape closes it.
 
+// Terms that are shown at once; of more, the largest come first.
+const MOST_TERMS = 512;
+
 const panel = {
   cell: null, trail: [], box: document.getElementById("panel"), returnTo: null, sorted: false,
 
@@ -63,13 +66,13 @@ const panel = {
   draw() {
     const made = explain(this.cell);
     this.heading = el("h2", {id: "panel-title", tabindex: -1}, shortNumber(made.value));
-    this.box.replaceChildren(
+    this.box.replaceChildren(...[
       el("div.bar", {}, el("span", {}, "How this number came about"),
         this.trail.length ? el("button", {type: "button", class: "back", click: () => this.back()}, "‹ Back") : null,
         el("button", {type: "button", class: "close", "aria-label": "Close", click: () => this.close()}, "×")),
       this.heading, place(this.cell),
       made.formula ? el("p.formula", {}, el("code", {}, made.formula)) : null, inputs(made.cell.name),
-      ...made.parts.map((part) => this.part(part)), verdict(made));
+      ...made.parts.map((part) => this.part(part)), verdict(made)].filter(Boolean));
   },
 
   part(part) {
@@ -80,24 +83,30 @@ const panel = {
 
   terms({head, rows}) {
     const most = rows.reduce((size, row) => row.size > size && row.size < Infinity ? row.size : size, 0);
-    const ordered = this.sorted ? [...rows].sort((a, b) => (b.size || 0) - (a.size || 0)) : rows;
+    const many = rows.length > MOST_TERMS, falling = (a, b) => (b.size || 0) - (a.size || 0);
+    const ordered = this.sorted || many ? [...rows].sort(falling) : rows;
     const body = el("tbody"), add = (some) => body.append(...some.map((row) => el(row.own ? "tr.own" : "tr", {},
       el("th", {scope: "row"}, String(row.label)), row.cells.map((one) => el("td", {}, written(one))),
       el("td.share", {"aria-hidden": "true"}, bar(most ? row.size / most : 0)))));
-    add(ordered.slice(0, 512));
-    const more = ordered.length > 512 ? el("button", {type: "button", click: () => {
-      add(ordered.slice(512));
+    add(ordered.slice(0, MOST_TERMS));
+    const more = many ? el("button", {type: "button", click: () => {
+      add(ordered.slice(MOST_TERMS));
       more.remove();
     }}, `All ${ordered.length} terms`) : null;
-    return el("div.terms", {},
-      rows.length > 8 ? el("label", {}, el("input", {type: "checkbox", checked: this.sorted, change: (event) => {
-        this.sorted = event.target.checked;
-        this.draw();
-        this.box.querySelector("input").focus();
-      }}), ` ${rows.length} terms, largest first`) : null,
+    return el("div.terms", {}, many ? el("p", {}, `${rows.length} terms, the largest first:`) : null,
+      rows.length > 8 && !many ? this.order(rows.length) : null,
       el("div.scroll", {tabindex: 0, role: "region", "aria-label": `${rows.length} terms`}, el("table", {},
         el("thead", {}, el("tr", {}, el("th", {scope: "col"}, ""), head.map((name) => el("th", {scope: "col"}, name)),
           el("th.share", {"aria-hidden": "true"}))), body)), more);
+  },
+
+  // The switch between the terms' own order and the largest first.
+  order(terms) {
+    return el("label", {}, el("input", {type: "checkbox", checked: this.sorted, change: (event) => {
+      this.sorted = event.target.checked;
+      this.draw();
+      this.box.querySelector("input").focus();
+    }}), ` ${terms} terms, largest first`);
   },
 };
 
@@ -129,19 +138,23 @@ function place(cell) {
 
 // The arrays that the formula's letters stand for.
 function inputs(name) {
-  const origin = data.origins[name], names = origin ? [...new Set([...origin.inputs, origin.bias].filter(Boolean))] : [];
-  return names.length ? el("ul.inputs", {"aria-label": "computed from"}, names.map((one) => el("li", {}, "from ", el("code", {}, breakable(one))))) : null;
+  const origin = data.origins[name];
+  const names = origin ? [...new Set([...origin.inputs, origin.bias].filter(Boolean))] : [];
+  return names.length ? el("ul.inputs", {"aria-label": "computed from"}, names.map((one) => (
+    el("li", {}, "from ", el("code", {}, breakable(one)))))) : null;
 }
 
 // The engine's number and ours side by side.
 function verdict(made) {
   const tensor = tensors.get(made.cell.name), single = tensor.single;
-  const list = el("dl.verdict", {}, el("div", {}, el("dt", {}, derived.has(made.cell.name) ? "shown" : "the engine's number"),
-    el("dd", {"data-role": "engine", title: tensor.stored.true_dtype}, fullNumber(made.value, single))));
+  const line = (name, role, value) => el("div", {}, el("dt", {}, name), el("dd", {"data-role": role}, value));
+  const list = el("dl.verdict", {}, line(derived.has(made.cell.name) ? "shown" : "the engine's number", "engine",
+    fullNumber(made.value, single)));
   if (made.again === null) return list;
-  list.append(el("div", {}, el("dt", {}, "computed again here"), el("dd", {"data-role": "again"}, fullNumber(made.again, false))));
+  list.append(line("computed again here", "again", fullNumber(made.again, false)));
   const same = agrees(made), type = single ? "float32" : "float64";
   list.append(el(same ? "div.agree" : "div.differ", {}, el("dt", {}, ""), el("dd", {"data-role": "agree"},
-    same ? `✓ the same, rounding in ${type} aside` : `✗ more apart than rounding in ${type} explains: was it changed on the way?`)));
+    same ? `✓ the same, rounding in ${type} aside`
+      : `✗ more apart than rounding in ${type} explains: was it changed on the way?`)));
   return list;
 }

@@ -1,15 +1,16 @@
 // The steps of the walk, from data.walk: headings, sentences, matrices. A layer is filled when it is opened.
 
 function stepHeading(level, step) {
+  const sections = step.paper && step.paper.includes(" ") ? "sections" : "section";
   return el(`h${level}`, {id: step.id}, step.title, step.paper
-    ? el("span.paper", {}, `Attention Is All You Need, section${step.paper.includes(" ") ? "s" : ""} ${step.paper}`) : null);
+    ? el("span.paper", {}, `Attention Is All You Need, ${sections} ${step.paper}`) : null);
 }
 
 function buildWalk(main) {
   main.append(intro());
   data.walk.forEach((step, n) => {
-    const section = el("section.step", {"aria-labelledby": step.id}, el("p.count", {"aria-hidden": "true"}, String(n + 1)),
-      stepHeading(2, step), el("p.say", {}, step.say));
+    const section = el("section.step", {"aria-labelledby": step.id},
+      el("p.count", {"aria-hidden": "true"}, String(n + 1)), stepHeading(2, step), el("p.say", {}, step.say));
     main.append(section);
     if (step.kind === "tokens") tokensSection(section);
     if (step.kind === "cross") crossSection(section);
@@ -28,24 +29,25 @@ function intro() {
     ["layers", `${c.n_encoder_layers} + ${c.n_decoder_layers}`], ["words", c.target_words], ["numbers", c.dtype]];
   return el("div.intro", {}, el("h1", {}, el("span", {}, sentence(data.source)), " ", el("span.arrow", {}, "→"), " ",
     el("span", {}, sentence(data.following) || sentence(data.target))),
-  el("p.lead", {}, "The whole way of a transformer, from words to words, with every number that it computed. It follows ",
-    "“Attention Is All You Need” and can be read beside “The Random Transformer”."),
-  el("p.lead", {}, "Choose any number to see how it came about: its terms, their sum computed again, and a way back to " +
-    "each of them. In a table the arrow keys move, Enter explains, Escape closes. Layers and heads are counted from 1, " +
-    "rows and columns from 0."),
+  el("p.lead", {}, "The whole way of a transformer, from words to words, with every number that it computed. It " +
+    "follows “Attention Is All You Need” and can be read beside “The Random Transformer”."),
+  el("p.lead", {}, "Choose any number to see how it came about: its terms, their sum computed again, and a way back " +
+    "to each of them. In a table the arrow keys move, Enter explains, Escape closes. Layers and heads are counted " +
+    "from 1, rows and columns from 0."),
   el("dl.facts", {}, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value))))),
+  buildMap(),
   el("p.legend", {}, el("span.swatch.negative"), " below zero ", el("span.swatch.positive"), " above zero ",
     el("span.swatch.share"), " a share of 1 ", el("span.swatch.masked"), " masked; stronger is larger"),
-  data.weights_left_out === null ? null : el("p.note", {}, `The layers' weights, ${megabytes(data.weights_left_out)}, were ` +
-    "left out of this page; explanations show the numbers that are here."));
+  data.weights_left_out === null ? null : el("p.note", {}, "The layers' weights, " +
+    `${megabytes(data.weights_left_out)}, were left out of this page; explanations show the numbers that are here.`));
 }
 
 function megabytes(bytes) { return `${(bytes / 1e6).toFixed(1)} MB`; }
 
 function colophon() {
   const size = document.getElementById("data").textContent.length;
-  return el("footer", {}, el("p", {}, `Every number is the engine's own (${data.backend} backend, ${data.config.dtype}), ` +
-    `embedded with its exact bits: ${megabytes(size)} of data. The page loads nothing.`));
+  return el("footer", {}, el("p", {}, `Every number is the engine's own (${data.backend} backend, ` +
+    `${data.config.dtype}), embedded with its exact bits: ${megabytes(size)} of data. The page loads nothing.`));
 }
 
 function tokensSection(section) {
@@ -75,21 +77,26 @@ function matrices(section, entries, group) {
 function weights(section, entries) {
   const names = [...new Set(entries.flatMap(({name}) => {
     const origin = data.origins[name];
-    return [...origin.inputs, origin.bias].filter((one) => tensors.has(one) && tensors.get(one).weight && !places.has(one));
+    return [...origin.inputs, origin.bias].filter((one) => isWeight(one) && !places.has(one));
   }))];
   if (!names.length) return;
-  const box = el("div.matrices"), details = el("details.weights", {}, el("summary", {}, `The weights of this step (${names.length})`), box);
-  const fill = once(() => names.forEach((name) => new MatrixView(box, {name, title: weightTitle(name), say: ""}, null)));
+  const box = el("div.matrices");
+  const details = el("details.weights", {}, el("summary", {}, `The weights of this step (${names.length})`), box);
+  const fill = once(() => {
+    for (const name of names) new MatrixView(box, {name, title: weightTitle(name), say: ""}, null);
+  });
   details.addEventListener("toggle", () => details.open && fill());
   for (const name of names) {
     places.set(name, () => {
-      for (let outer = section.closest("details"); outer; outer = outer.parentElement.closest("details")) outer.open = true;
+      openAround(section);
       details.open = true;
       fill();
     });
   }
   section.append(details);
 }
+
+function isWeight(name) { return tensors.has(name) && tensors.get(name).weight; }
 
 function weightTitle(name) {
   const [part, kind] = name.split(".").slice(-2);
@@ -108,8 +115,9 @@ function once(action) {
 function stackSection(section, stack) {
   if (stack.layers.length > 1) section.append(openAll(section));
   for (const layer of stack.layers) {
-    const body = el("div.body"), details = el("details.layer", {id: layer.id}, el("summary", {}, el("h3", {}, layer.title),
-      el("span.hint", {}, layer.blocks.map((block) => block.title).join(" · "))), body);
+    const body = el("div.body"), parts = layer.blocks.map((block) => block.title).join(" · ");
+    const details = el("details.layer", {id: layer.id},
+      el("summary", {}, el("h3", {}, layer.title), el("span.hint", {}, parts)), body);
     section.append(details);
     const fill = once(() => layer.blocks.forEach((block) => blockSection(body, block)));
     details.addEventListener("toggle", () => details.open && fill());
@@ -122,7 +130,7 @@ function stackSection(section, stack) {
         places.set(name, open);
         const origin = data.origins[name];
         for (const one of [...origin.inputs, origin.bias]) {
-          if (one && one.startsWith(block.prefix) && tensors.has(one) && tensors.get(one).weight) later.set(one, open);
+          if (isWeight(one) && one.startsWith(block.prefix)) later.set(one, open);
         }
       }
     }
@@ -163,7 +171,7 @@ function lines(section, block, name, group) {
   const labels = labelsOf(name), tensor = tensors.get(name);
   const words = (kind, n) => range(n).map((i) => wordOf(kind, i));
   const picture = new LinePicture(box, words(labels.rows, tensor.rows), words(labels.columns, tensor.columns),
-    [block.kind === "cross_attention" ? "target" : "who looks", block.kind === "cross_attention" ? "source" : "at whom"],
+    block.kind === "cross_attention" ? ["target", "source"] : ["who looks", "at whom"],
     "Lines from each word to the words that it looks at");
   const draw = () => details.open && picture.draw(name, group ? group.head : 0);
   details.addEventListener("toggle", draw);

@@ -76,8 +76,8 @@ def walk(config, trace):
 _CROSS = ("The decoder's cross-attention is where the two sentences meet. A line is as strong as the attention that "
           "the word being read on the left gives to the source word on the right, while the next word is looked for.")
 _WORDS = ("After the last layer each row is turned into a number for every word of the vocabulary, and these into "
-          "probabilities. The likeliest word is chosen and read next, until the sentence ends. Move the slider to "
-          "follow.")
+          "probabilities. One of them is chosen, in greedy search the likeliest, and read next, until the sentence "
+          "ends. Move the slider to follow.")
 
 
 def _input(side, take):

@@ -9,19 +9,21 @@ function wordsSection(section) {
     slider.value = Number(slider.value) + by;
     draw();
   }}, by < 0 ? "‹" : "›");
-  section.append(el("div.stepper", {}, el("label", {for: "step"}, "Step"), move(-1), slider, move(1), output), read, bars);
+  section.append(el("div.stepper", {}, el("label", {for: "step"}, "Step"), move(-1), slider, move(1), output),
+    read, bars);
 
   function draw() {
     const t = Number(slider.value), next = data.following[t];
     output.textContent = `${t + 1} of ${last + 1}`;
-    slider.setAttribute("aria-valuetext", `step ${t + 1}: reads ${data.target[t].word}` + (next ? `, then ${next.word}` : ""));
-    read.replaceChildren("The decoder has read ", ...data.target.slice(0, t + 1).flatMap((word, n) => [
-      n ? " " : "", el(n === t ? "mark" : "span", {}, word.word)]), next ? (data.generated ? " and says " : ", and the text goes on with ") : ".",
-    ...(next ? [el("strong", {}, next.word)] : []));
+    slider.setAttribute("aria-valuetext", `reads ${data.target[t].word}` + (next ? `, then ${next.word}` : ""));
+    const words = data.target.slice(0, t + 1).flatMap(({word}, n) => [" ", el(n === t ? "mark" : "span", {}, word)]);
+    const then = data.generated ? " and says " : ", and the text goes on with ";
+    read.replaceChildren("The decoder has read", ...words, ...(next ? [then, el("strong", {}, next.word)] : ["."]));
     const shown = data.top[t].map((id, rank) => ({id, rank}));
     if (next && !data.top[t].includes(next.id)) shown.push({id: next.id, rank: null});
+    const heads = ["word", "id", "logit", "probability", ""].map((name) => el("th", {scope: "col"}, name));
     bars.replaceChildren(el("table.candidates", {}, el("caption", {}, `Candidates for the next word, step ${t + 1}`),
-      el("thead", {}, el("tr", {}, ["word", "id", "logit", "probability", ""].map((name) => el("th", {scope: "col"}, name)))),
+      el("thead", {}, el("tr", {}, heads)),
       el("tbody", {}, shown.map(({id}) => candidate(t, id, next && next.id === id)))));
   }
   draw();
@@ -31,13 +33,13 @@ function candidate(t, id, chosen) {
   const number = (name) => {
     const one = operand(name, 0, t, id);
     if (one.value === undefined) return "–";
-    return el("button.number", {type: "button", title: fullNumber(one.value, one.single), "data-name": name, "data-i": t,
-      "data-j": id, click: (event) => panel.open(one.cell, event.currentTarget)},
-    shortNumber(one.value));
+    return el("button.number", {type: "button", title: fullNumber(one.value, one.single), "data-name": name,
+      click: (event) => panel.open(one.cell, event.currentTarget)}, shortNumber(one.value));
   };
   const inner = el("i");
   inner.style.width = `${Math.max(0.3, 100 * (valueOf({name: "probabilities", h: 0, i: t, j: id}) || 0)).toFixed(2)}%`;
-  return el(chosen ? "tr.chosen" : "tr", {}, el("th", {scope: "row"}, wordOf("words", id),
-    chosen ? " " : null, chosen ? el("span.tag", {}, data.generated ? "chosen" : "given") : null), el("td", {}, String(id)),
-  el("td", {}, number("logits")), el("td", {}, number("probabilities")), el("td.bar", {"aria-hidden": "true"}, inner));
+  const tag = chosen ? [" ", el("span.tag", {}, data.generated ? "chosen" : "given")] : null;
+  return el(chosen ? "tr.chosen" : "tr", {}, el("th", {scope: "row"}, wordOf("words", id), tag),
+    el("td", {}, String(id)), el("td", {}, number("logits")), el("td", {}, number("probabilities")),
+    el("td.bar", {"aria-hidden": "true"}, inner));
 }
