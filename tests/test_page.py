@@ -222,7 +222,15 @@ def test_the_shipped_model_fits(tmp_path):
     found = embedded(path.read_text(encoding="utf-8"))
     assert found["weights_left_out"] is None
     assert {stored["dtype"] for name, stored in found["weights"].items() if ".layers." in name} == {"float16"}
-    assert "the red house → la casa roja" in found["title"]
+    assert found["title"] == "the red house → la casa roja"
+
+
+@pytest.mark.parametrize("words, text", [
+    (["the", "red", "house"], "the red house"), (["▁the", "▁red", "▁hou", "se"], "the red house"),
+    (["the", "Ġred", "Ġhou", "se"], "the red house"), ([], "")])
+def test_pieces_of_words_make_a_heading(words, text):
+    words = [{"id": 1, "word": "SOS"}, *({"id": 5 + i, "word": word} for i, word in enumerate(words))]
+    assert page_module._sentence(small_config(), words) == text
 
 
 def test_weights_of_large_models_are_left_out(monkeypatch):

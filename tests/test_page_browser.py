@@ -425,6 +425,20 @@ def test_nothing_is_wider_than_the_window(browser, shipped, width):
     assert place[0] >= 0 and place[1] <= (box["y"] if width < 960 else 800)  # not under the panel
 
 
+def test_long_words_and_sentences_in_a_narrow_window(browser, tmp_path):
+    config = small_config(vocab_size=40)
+    words = ["PAD", "SOS", "EOS", *(f"{'w' * 200}{i}" for i in range(37))]
+    model = rtfast.Transformer(config, random_values(config), rtfast.WordTokenizer(words))
+    open_page(browser, tmp_path, model, model.trace(range(3, 40), [1, *range(3, 33)]))
+    window(browser, 360, 800)
+    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    browser.execute_async_script("setTimeout(arguments[0], 300)")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    name = "decoder.layers.1.cross_attention.weights"
+    show(browser, name, 2, 30, 36).click()  # rows and columns have moved
+    assert "the same" in panel(browser)[2]
+
+
 def test_the_contents_follow(browser, shipped):
     browser.get(shipped[2])
     browser.find_element(By.LINK_TEXT, "Decoder layer 2").click()

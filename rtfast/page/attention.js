@@ -39,7 +39,8 @@ class LinePicture {
   }
 
   word(word, side, n, x, y, anchor) {
-    const shown = word.length > 17 ? `${word.slice(0, 16)}…` : word, only = {side, n};
+    const most = (this.parent.clientWidth || 640) < 480 ? 14 : 20, only = {side, n};
+    const shown = word.length > most ? `${word.slice(0, most - 1)}…` : word;
     const toggle = () => {
       const same = this.only && this.only.side === side && this.only.n === n;
       this.only = same ? null : only;

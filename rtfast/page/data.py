@@ -29,6 +29,8 @@ def page_data(model, trace, weights=None):
     following = [None if i is None else int(i) for i in following]
     source = _words(trace.tokens[0], trace.source_ids[0])
     target = _words(trace.tokens[1], trace.target_ids[0])
+    said = [{"id": i, "word": _word(model, i)} for i in following if i is not None]
+    sentences = [_sentence(config, source), _sentence(config, said or target)]
     top = _likeliest(trace)
     shown = _shown_words(top, following, config.target_words)
     whole = config.target_words <= MOST_WORDS
@@ -43,7 +45,8 @@ def page_data(model, trace, weights=None):
         if name not in chosen and name not in layers:
             chosen[name] = encoded(array)
     return {
-        "title": f"{_sentence(source)} → {_sentence([_word(model, i) for i in following if i is not None])}",
+        "title": " → ".join(sentences),
+        "sentences": sentences,
         "config": {**config.to_dict(), "target_words": config.target_words},
         "backend": model.backend,
         "source": source,
@@ -102,8 +105,14 @@ def _words(tokens, ids):
     return [{"word": str(word), "id": int(i)} for word, i in zip(tokens, ids, strict=True)]
 
 
-def _sentence(words):
-    return " ".join(word["word"] if isinstance(word, dict) else word for word in words)
+def _sentence(config, words):
+    """The words as text, for a heading: without those that start, end and fill a sentence."""
+    special = (config.sos_id, config.eos_id, config.pad_id)
+    words = [word["word"] for word in words if word["id"] not in special]
+    for mark in "▁Ġ":  # pieces of words, of which those that begin a word have the mark
+        if any(word.startswith(mark) for word in words):
+            return "".join(words).replace(mark, " ").strip()
+    return " ".join(words)
 
 
 def _word(model, i):

@@ -23,12 +23,11 @@ function buildWalk(main) {
 }
 
 function intro() {
-  const c = data.config, special = [c.sos_id, c.eos_id, c.pad_id];
-  const sentence = (words) => words.filter((one) => one && !special.includes(one.id)).map((one) => one.word).join(" ");
+  const c = data.config, [source, target] = data.sentences;
   const facts = [["width d_model", c.d_model], ["heads", c.n_heads], ["feed-forward d_ff", c.d_ff],
     ["layers", `${c.n_encoder_layers} + ${c.n_decoder_layers}`], ["words", c.target_words], ["numbers", c.dtype]];
-  return el("div.intro", {}, el("h1", {}, el("span", {}, sentence(data.source)), " ", el("span.arrow", {}, "→"), " ",
-    el("span", {}, sentence(data.following) || sentence(data.target))),
+  const heading = data.title.length > 90 ? "h1.long" : "h1";
+  return el("div.intro", {}, el(heading, {}, source, " ", el("span.arrow", {}, "→"), " ", target),
   el("p.lead", {}, "The whole way of a transformer, from words to words, with every number that it computed. It " +
     "follows “Attention Is All You Need” and can be read beside “The Random Transformer”."),
   el("p.lead", {}, "Choose any number to see how it came about: its terms, their sum computed again, and a way back " +
