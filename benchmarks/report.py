@@ -77,6 +77,16 @@ TARGETS = [
     Target("scaling", "2 threads against 1", "lowest", 1.85),
     Target("GIL", "speed of a counting thread beside a run", "lowest", 0.90, "of_alone"),
     Target("import", "time of import numpy", "highest", 1.3, "of_numpy", most=True),
+    Target("tracing on", "untraced against traced", "lowest", 0.5),
+    Target("tracing off", "against programs without traces", "lowest", 0.97),
+    *(Target("translation", what, "lowest", least, where=lambda row, what=what, threads=threads: (
+        row["what"], row["threads"]) == (what, threads))
+      for what, threads, least in (
+          ("batch 1, greedy", 1, 1.35), ("batch 1, greedy", 2, 1.5), ("batch 1, beam 4", 1, 2), ("batch 1, beam 4", 2, 2),
+          ("batch 32, greedy", 1, 1.8), ("batch 32, greedy", 2, 1.8), ("batch 32, beam 4", 1, 1.3),
+          ("batch 32, beam 4", 2, 1.3), ("batch 256, lengths 5 to 100, greedy", 1, 1.3),
+          ("batch 256, lengths 5 to 100, greedy", 2, 1.3), ("seconds to load, to the first token", 1, 1),
+          ("peak memory in MB, batch 1", 1, 1))),
 ]
 
 

@@ -278,7 +278,7 @@ cdef void attend_block(
         n = n_keys
     stride = up_to(n, nr)
     score(head, q, attention.q_stride, rows, n, scores, scratch)
-    if (attention.mask != NULL or attention.bias != NULL or attention.scores != NULL or attention.weights != NULL
+    if (attention.mask != NULL or attention.bias != NULL or shows_all(attention) or attention.weights != NULL
             or not attention.scale > 0):
         for r in range(rows):
             n = visible(attention, t + r, length, n_keys)

@@ -3,9 +3,10 @@
 A file is hostile until it is checked: no pickle, no compressed member that grows, nothing read that does not fit.
 """
 
-import io
 import json
+import math
 import os
+import re
 import struct
 import zipfile
 
@@ -21,6 +22,11 @@ AXES = {"sentence", "head", "source", "target", "feature", "word"}
 #: Bytes of JSON about a trace: thousands of intermediates.
 MAX_ABOUT = 16 * 2**20
 IDS = ("source_ids", "target_ids")
+#: The beginning of a .npy member, as NumPy writes it: length, header, type, order and shape. NumPy's own reader would
+#: parse it as Python.
+_NPY = re.compile(rb"\x93NUMPY\x01\x00(..)(\{'descr': '([^']{3})', 'fortran_order': (True|False), "
+                  rb"'shape': \(((?:\d{1,18},? ?){0,4})\), \} *\n)", re.DOTALL)
+_NPY_TYPES = ("<f4", "<f8", "<i8", "|u1")
 _FLOATS = (np.dtype("<f4"), np.dtype("<f8"))
 
 
@@ -46,7 +52,7 @@ def load(path, model=None):
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise CheckpointError(f"{path}: {ABOUT}: {error or type(error).__name__}") from None
     ids = [list(arrays[name].astype(np.int64)) for name in IDS]
-    trace = Trace(*ids, tuple(about["tokens"]), single=about["single"], generated=about["generated"], model=model)
+    trace = Trace(*ids, tuple(about["tokens"]), single=about["single"], generated=about.get("generated"), model=model)
     for name, op, formula, inputs, axes in about["items"]:
         trace.put(TraceItem(name, op, formula, tuple(inputs), tuple(axes)), arrays[name])
     return trace
@@ -150,7 +156,7 @@ def _read_npz(path):
                     raise ValueError("its members must have different names")
                 arrays = {member.filename.removesuffix(".npy"): _member(archive, member) for member in members}
         except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OverflowError,
-                MemoryError, struct.error) as error:
+                MemoryError, OSError, struct.error) as error:
             raise CheckpointError(f"{path}: {error}") from None
     about = arrays.pop(ABOUT, None)
     if about is None or about.dtype != np.uint8 or about.nbytes > MAX_ABOUT:
@@ -165,20 +171,16 @@ def _member(archive, member):
     """The array of one member, that is as large as its header says and not compressed."""
     if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
         raise ValueError(f"{member.filename[:200]!r} must not be compressed")
-    data = io.BytesIO(archive.read(member))
-    version = np.lib.format.read_magic(data)
-    if version != (1, 0):
-        raise ValueError(f"{member.filename[:200]!r} must be of version 1.0, got {version}")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(data)
-    if fortran or dtype not in (*_FLOATS, np.dtype("<i8"), np.dtype("u1")):
-        raise ValueError(f"{member.filename[:200]!r} must hold float32, float64, int64 or uint8 in C order")
-    left = data.getbuffer()[data.tell():]
-    count = dtype.itemsize
-    for size in shape:
-        count *= size
-    if count != len(left) or any(size < 0 for size in shape):
-        raise ValueError(f"{member.filename[:200]!r}: {len(left)} bytes do not fit the shape {shape}")
-    return np.frombuffer(left, dtype).reshape(shape).copy()
+    data, name = archive.read(member), f"{member.filename[:200]!r}"
+    header = _NPY.match(data)
+    if header is None or len(header[2]) != int.from_bytes(header[1], "little"):
+        raise ValueError(f"{name} must be an array of NumPy's format 1.0")
+    if header[3].decode() not in _NPY_TYPES or header[4] != b"False":
+        raise ValueError(f"{name} must hold one of {', '.join(_NPY_TYPES)} in C order")
+    dtype, shape = np.dtype(header[3].decode()), tuple(int(size) for size in header[5].split(b",") if size.strip())
+    if math.prod(shape, start=dtype.itemsize) != len(data) - header.end():
+        raise ValueError(f"{name}: {len(data) - header.end()} bytes do not fit the shape {shape}")
+    return np.frombuffer(data, dtype, offset=header.end()).reshape(shape).copy()
 
 
 _KINDS = {".npz": (_write_npz, _read_npz), ".safetensors": (_write_safetensors, _read_safetensors)}

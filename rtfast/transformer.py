@@ -63,7 +63,7 @@ def output_program(config):
 
 def decoder_states(config):
     """Names of what the decoder's layers read and of what each of them gives, in order."""
-    names = [item.name for item in decoder_program(config).traced]
+    names = [item.name for item in decoder_program(config).traced if item.op.kind != "gather"]
     inside = [name for name in names if name.startswith("decoder.layers.")]
     first = names.index(inside[0]) if inside else len(names)
     read = [name for name in names[:first] if name.startswith("decoder.") and not name.startswith("decoder.norm")]

@@ -1,0 +1,222 @@
+"""Traces in files come back as they were; what is wrong with a file is a CheckpointError."""
+
+import contextlib
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from cases import assert_same_bits
+from models import random_model, small_config
+
+import rtfast
+from rtfast import safetensors_file
+
+SOURCE, TARGET = [3, 4, 5], [1, 8, 9, 4]
+KINDS = [".npz", ".safetensors"]
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = small_config(eos_id=None)
+    tokens = ["SOS", "EOS", "äß日本語\"\\", "</script>", *(f"w{i}" for i in range(9))]
+    return rtfast.Transformer(config, random_model(config)[0].weights, rtfast.WordTokenizer(tokens))
+
+
+def assert_same_trace(one, other):
+    assert list(one) == list(other)
+    for name in one:
+        assert_same_bits(one[name], other[name], name)
+        assert one.item(name) == other.item(name)
+    assert one.tokens == other.tokens and one.single == other.single and one.generated == other.generated
+    for mine, others in ((one.source_ids, other.source_ids), (one.target_ids, other.target_ids)):
+        assert [ids.tolist() for ids in mine] == [ids.tolist() for ids in others]
+
+
+@every_kind
+@pytest.mark.parametrize("what", ["one", "batch", "generated", "part", "nan"])
+def test_round_trip(tmp_path, model, kind, what):
+    trace = {"one": lambda: model.trace(SOURCE, TARGET), "batch": lambda: model.trace([SOURCE] * 2, [TARGET] * 2),
+             "generated": lambda: model.trace([SOURCE, SOURCE[::-1]], max_new_tokens=3),
+             "part": lambda: model.trace(SOURCE, TARGET, include="*.weights"),
+             "nan": lambda: model.run_with(model.trace(SOURCE, TARGET), {"encoder.input": np.nan, "logits": np.inf}),
+             }[what]()
+    path = tmp_path / f"trace{kind}"
+    trace.save(path)
+    loaded = rtfast.Trace.load(path)
+    assert_same_trace(loaded, trace)
+    assert loaded.model is None and all(array.flags.writeable for array in loaded.values())
+    again = tmp_path / f"again{kind}"
+    loaded.save(again)
+    assert_same_trace(rtfast.Trace.load(again), trace)
+
+
+@every_kind
+def test_with_its_model(tmp_path, model, kind):
+    path = tmp_path / f"trace{kind}"
+    trace = model.trace(SOURCE, TARGET)
+    trace.save(str(path))
+    loaded = rtfast.Trace.load(str(path), model)
+    assert loaded.top(2) == trace.top(2) and list(loaded.lens()) == list(trace.lens())
+    changed = {"encoder.input": 0.0}
+    assert_same_trace(model.run_with(loaded, changed), model.run_with(trace, changed))
+
+
+def test_others_read_the_arrays(tmp_path, model):
+    numpy = pytest.importorskip("safetensors.numpy", reason="the safetensors package reads what we write")
+    trace = model.trace(SOURCE, TARGET)
+    for kind in KINDS:
+        trace.save(tmp_path / f"t{kind}")
+    with np.load(tmp_path / "t.npz", allow_pickle=False) as arrays:
+        assert_same_bits(arrays["logits"], trace["logits"])
+    assert_same_bits(numpy.load_file(tmp_path / "t.safetensors")["logits"], trace["logits"])
+
+
+def test_names_of_files(tmp_path, model):
+    trace = model.trace(SOURCE, TARGET, include="logits")
+    for call in (trace.save, rtfast.Trace.load):
+        with pytest.raises(ValueError, match=r"must end in \.npz or \.safetensors, got .*trace\.json"):
+            call(tmp_path / "trace.json")
+    with pytest.raises(FileNotFoundError):
+        rtfast.Trace.load(tmp_path / "none.npz")
+
+
+# Hostile files
+
+def write(path, about, arrays):
+    """A file of that text and those arrays, whatever they are."""
+    with open(path, "wb") as file:
+        if path.suffix == ".npz":
+            np.savez(file, **arrays, **{"rtfast.trace": np.frombuffer(about.encode(), np.uint8)})
+        else:
+            safetensors_file.write(file, arrays, {"rtfast.trace": about})
+
+
+def good(model):
+    trace = model.trace(SOURCE, TARGET, include=["encoder.input", "logits"])
+    items = [[*trace.item(name)] for name in trace]
+    about = {"format": 1, "single": True, "tokens": list(trace.tokens), "generated": None, "items": items}
+    return about, {**trace, "source_ids": np.array([SOURCE]), "target_ids": np.array([TARGET])}
+
+
+FAULTS = {
+    "format": lambda about, arrays: about.update(format=2),
+    "single": lambda about, arrays: about.update(single=1),
+    "no items": lambda about, arrays: about.pop("items"),
+    "items": lambda about, arrays: about.update(items={}),
+    "an item": lambda about, arrays: about["items"].append(["logits"]),
+    "twice": lambda about, arrays: about["items"].append(about["items"][0]),
+    "a name": lambda about, arrays: about["items"][0].__setitem__(0, 7),
+    "inputs": lambda about, arrays: about["items"][0].__setitem__(3, "ab"),
+    "axes": lambda about, arrays: about["items"][0].__setitem__(4, ["source"]),
+    "unknown axes": lambda about, arrays: about["items"][0].__setitem__(4, ["source", "colour"]),
+    "lengths": lambda about, arrays: about["items"][0].__setitem__(4, ["target", "feature"]),
+    "tokens": lambda about, arrays: about.update(tokens=[["a"], ["b"]]),
+    "token": lambda about, arrays: about.update(tokens=[[None] * 3, ["b"] * 4]),
+    "generated": lambda about, arrays: about.update(generated=[-1]),
+    "generated too": lambda about, arrays: about.update(generated={"0": 1}),
+    "no ids": lambda about, arrays: arrays.pop("source_ids"),
+    "negative ids": lambda about, arrays: arrays.update(source_ids=np.array([[-1, 2, 3]])),
+    "ids of floats": lambda about, arrays: arrays.update(target_ids=np.ones((1, 4))),
+    "sentences": lambda about, arrays: arrays.update(target_ids=np.ones((2, 4), np.int64)),
+    "an array too many": lambda about, arrays: arrays.update(more=np.ones(3, np.float32)),
+    "an array too few": lambda about, arrays: arrays.pop("logits"),
+    "types": lambda about, arrays: arrays.update(logits=arrays["logits"].astype(np.float64)),
+    "integers": lambda about, arrays: arrays.update(logits=arrays["logits"].astype(np.int64)),
+}
+
+
+@every_kind
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults(tmp_path, model, kind, fault):
+    path = tmp_path / f"bad{kind}"
+    about, arrays = good(model)
+    write(path, json.dumps(about), arrays)
+    rtfast.Trace.load(path)
+    FAULTS[fault](about, arrays)
+    write(path, json.dumps(about), arrays)
+    with pytest.raises(rtfast.CheckpointError, match=f"bad{kind}"):
+        rtfast.Trace.load(path)
+
+
+@every_kind
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"format": 1, "format": 1}', "\\ud800", "null",
+                                  "1e999"])
+def test_what_is_no_json_object(tmp_path, model, kind, text):
+    path = tmp_path / f"bad{kind}"
+    write(path, text, good(model)[1])
+    with pytest.raises(rtfast.CheckpointError):
+        rtfast.Trace.load(path)
+
+
+@every_kind
+def test_every_truncation(tmp_path, model, kind):
+    path = tmp_path / f"bad{kind}"
+    about, arrays = good(model)
+    write(path, json.dumps(about), arrays)
+    data = path.read_bytes()
+    for length in [*range(0, len(data), 7), len(data) - 1]:
+        path.write_bytes(data[:length])
+        with pytest.raises(rtfast.CheckpointError):
+            rtfast.Trace.load(path)
+
+
+@every_kind
+def test_flipped_bits_never_do_worse(tmp_path, model, kind):
+    path = tmp_path / f"bad{kind}"
+    about, arrays = good(model)
+    write(path, json.dumps(about), arrays)
+    data = path.read_bytes()
+    random = np.random.default_rng(0)
+    for place in random.integers(0, len(data), 1500):
+        changed = bytearray(data)
+        changed[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(changed)
+        with contextlib.suppress(rtfast.CheckpointError):
+            rtfast.Trace.load(path)
+
+
+def member(dtype="<f4", shape=(2,), data=b"\0" * 8, fortran=False):
+    header = f"{{'descr': {dtype!r}, 'fortran_order': {fortran}, 'shape': {shape}, }}"
+    header += " " * (-(len(header) + 11) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data
+
+
+@pytest.mark.parametrize("data, message", [
+    (member(shape=(10**15,)), "do not fit the shape"), (member(shape=(2**62, 4)), "do not fit the shape"),
+    (member(shape=(-2,)), "1.0"), (member("|O"), "1.0"), (member("|O8"), "must hold"),
+    (member("<c8", (1,)), "must hold"),
+    (member(fortran=True), "C order"), (b"\x93NUMPY\x02\x00" + member()[8:], "1.0"), (b"nonsense", "1.0"),
+    (member(shape="__import__('os').abort()"), "1.0"), (member(shape="(" * 5000), "1.0"), (b"", "1.0"),
+    (member(shape="(1" + "0" * 5000 + ",)"), "1.0"), (b"\x93NUMPY\x01\x00\xff\xff", "1.0"),
+])
+def test_members_of_an_archive(tmp_path, data, message):
+    path = tmp_path / "bad.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("logits.npy", data)
+    with pytest.raises(rtfast.CheckpointError, match=message):
+        rtfast.Trace.load(path)
+
+
+def test_archives_that_would_grow(tmp_path, model):
+    path = tmp_path / "bad.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("logits.npy", member(shape=(10**6,), data=b"\0" * 4 * 10**6))
+    with pytest.raises(rtfast.CheckpointError, match="must not be compressed|side by side"):
+        rtfast.Trace.load(path)
+    # Many members that are the same bytes of the file
+    once = io.BytesIO()
+    with zipfile.ZipFile(once, "w") as archive:
+        archive.writestr("logits.npy", member(data=b"\0" * 100_000, shape=(25_000,)))
+        shared = archive.filelist[0]
+        for i in range(50):
+            copy = zipfile.ZipInfo(f"more{i}.npy")
+            for field in ("header_offset", "CRC", "compress_size", "file_size"):
+                setattr(copy, field, getattr(shared, field))
+            archive.filelist.append(copy)
+        archive._didModify = True
+    path.write_bytes(once.getvalue())
+    with pytest.raises(rtfast.CheckpointError):
+        rtfast.Trace.load(path)
