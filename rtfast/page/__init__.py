@@ -1,0 +1,52 @@
+"""`write_page`: one HTML file in which a person walks the whole way of a transformer, every number the engine's own.
+
+data.py says what is embedded, origins.py how each number came about, walk.py in which order and words it is shown;
+page.html, page.css and the scripts beside them show it. The file loads nothing: it works from disk.
+"""
+
+import html
+import json
+import os
+import re
+
+from .data import page_data
+
+#: The scripts in the order in which they are put together.
+SCRIPTS = ("numbers.js", "explain.js", "matrix.js", "panel.js", "attention.js", "words.js", "map.js", "walk.js",
+           "main.js")
+
+_FOLDER = os.path.dirname(__file__)
+
+
+def page_html(model, trace, *, weights=None):
+    """The page of one traced sentence, a string of HTML.
+
+    model: the `Transformer` that was traced; trace: what `model.trace` gave for one sentence. weights: whether the
+    layers' weights are embedded too; None does so where they take 20 MB or less.
+
+    Raises TypeError where model or trace are something else, ValueError for a trace of a batch.
+    """
+    data = page_data(model, trace, weights)
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for mark in "<>&":  # so that no word can end the script element, nor begin a comment in it
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    parts = {
+        "title": html.escape(data["title"].encode("utf-8", "replace").decode()),
+        "style": _read("page.css"),
+        "script": "\n".join(_read(name) for name in SCRIPTS),
+        "data": text,
+    }
+    return re.sub(r"<!-- insert (\w+) -->", lambda match: parts[match[1]], _read("page.html"))
+
+
+def write_page(model, trace, path, *, weights=None):
+    """Write `page_html(model, trace, weights=weights)` to the file `path`; returns its size in bytes."""
+    text = page_html(model, trace, weights=weights).encode()
+    with open(path, "wb") as file:
+        file.write(text)
+    return len(text)
+
+
+def _read(name):
+    with open(os.path.join(_FOLDER, name), encoding="utf-8") as file:
+        return file.read()
