@@ -75,6 +75,11 @@ class Transformer:
                 f"layers={c.n_encoder_layers}+{c.n_decoder_layers}, vocab_size={c.vocab_size}, "
                 f"dtype={c.dtype}, backend={self._backend_name})")
 
+    def _repr_html_(self):
+        from .notebook import model_html
+
+        return model_html(self)
+
     @property
     def weights(self):
         """Name to array, read-only, in order of use. Matrices are unpacked anew each time: keep the dict."""

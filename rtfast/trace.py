@@ -66,6 +66,11 @@ class Trace(Mapping):
     def __repr__(self):
         return f"Trace({len(self)} intermediates, {self.nbytes:,} bytes)"
 
+    def _repr_html_(self):
+        from .notebook import trace_html
+
+        return trace_html(self)
+
     @property
     def nbytes(self):
         """Bytes of all its arrays."""
@@ -197,6 +202,34 @@ class Trace(Mapping):
         from .trace_files import load
 
         return load(path, model)
+
+
+    def save_page(self, path, *, weights=None):
+        """Write a page of its own, a walk through all of it in which every number tells how it came about; returns its
+        bytes. weights: of `rtfast.page.write_page`. Needs the model, and a trace of one sentence."""
+        from .page import write_page
+
+        if self.model is None:
+            raise ValueError("save_page: needs the model; a trace from a file has none: Trace.load(path, model)")
+        return write_page(self.model, self, path, weights=weights)
+
+    def plot_attention(self, name, head=None, ax=None, **options):
+        """A heat map of the weights of one attention or, by a pattern, of several: see `plots.plot_attention`."""
+        from .plots import plot_attention
+
+        return plot_attention(self, name, head, ax, **options)
+
+    def plot_alignment(self, layers=None, heads=None, ax=None, **options):
+        """A heat map of `alignment`: see `plots.plot_alignment`."""
+        from .plots import plot_alignment
+
+        return plot_alignment(self, layers, heads, ax, **options)
+
+    def plot_lens(self, k=1, ax=None, **options):
+        """The words that `lens` would say, layer by layer: see `plots.plot_lens`."""
+        from .plots import plot_lens
+
+        return plot_lens(self, k, ax, **options)
 
 
 def _chosen(name, wanted, n):

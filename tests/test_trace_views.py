@@ -220,3 +220,27 @@ def test_a_lens_without_what_it_needs():
     trace.model = None
     with pytest.raises(ValueError, match="lens: needs the model"):
         trace.lens()
+
+
+# Pictures: what they show is the subject of test_plots.py, test_notebook.py and test_page.py
+
+def test_pictures(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra plot")
+    trace = model_of(tokenizer=rtfast.WordTokenizer(VOCABULARY)).trace(SOURCE, TARGET)
+    axes = trace.plot_attention("decoder.layers.0.cross_attention.weights", head=1)
+    assert_same_bits(np.asarray(axes.images[0].get_array()), trace["decoder.layers.0.cross_attention.weights"][1])
+    assert_same_bits(np.asarray(trace.plot_alignment(layers=1).images[0].get_array()), trace.alignment(layers=1))
+    assert trace.plot_lens(k=2).images
+
+
+def test_html(tmp_path):
+    model = model_of(tokenizer=rtfast.WordTokenizer(VOCABULARY))
+    trace = model.trace(SOURCE, TARGET)
+    assert "decoder.layers.1.cross_attention.weights" in trace._repr_html_() and "w9" in trace._repr_html_()
+    assert "d_model" in model._repr_html_()
+    size = trace.save_page(tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size == size
+    assert trace.save_page(tmp_path / "page.html", weights=False) < size
+    trace.model = None
+    with pytest.raises(ValueError, match="save_page: needs the model"):
+        trace.save_page(tmp_path / "page.html")
