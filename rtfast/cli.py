@@ -56,6 +56,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that raises `UserError` in place of printing its usage."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the arguments as a `UserError`."""
         raise UserError(message)
 
 

@@ -25,17 +25,21 @@ class DecoderSteps:
         self._screened = choosing if screened is None else screened
 
     def begin(self, sources: list[int], prompts: Ids) -> None:
+        """Targets with the tokens that they have, of which the last is not read yet."""
         self._workspace.begin_steps(sources, prompts[:, :-1], self._plain, self._beams)
 
     def step(self, ids: Ids, parents: Sequence[int] | Ids | None) -> Floats:
+        """One more token for each target: all logits (R, V)."""
         self._go_on(parents)
         self._workspace.step(self._plain, ids)
         return self._workspace.result(self._plain, "logits")
 
     def top(self, ids: Ids, parents: Sequence[int] | Ids | None, k: int, log_probs: bool) -> tuple[Floats, Ids]:
+        """A step, and the k largest logits or log-probabilities with their ids, each (R, k)."""
         return self._chosen(self._choosing, ids, parents, k, log_probs)
 
     def largest(self, ids: Ids, parents: Sequence[int] | Ids | None, k: int) -> tuple[Floats, Ids]:
+        """The k largest logits with their ids, by the screened program where there is one."""
         return self._chosen(self._screened, ids, parents, k, False)
 
     def _chosen(self, program: int, ids: Ids, parents: Sequence[int] | Ids | None, k: int,
@@ -47,11 +51,13 @@ class DecoderSteps:
 
     def several(self, ids: Ids, parents: Sequence[int] | Ids | None, ends: Ids, most: int,
                 log_probs: bool) -> tuple[Ids, Floats]:
+        """Greedy steps in one call: tokens and values (steps, R)."""
         self._go_on(parents)
         self._ask(1, log_probs)
         return self._workspace.choose(self._choosing if log_probs else self._screened, ids, ends, most)
 
     def logits(self) -> Floats:
+        """All logits (R, V) of the step that `top` made."""
         return self._workspace.result(self._choosing, "logits")
 
     def _ask(self, k: int, log_probs: bool) -> None:

@@ -42,6 +42,7 @@ class GreedySearch:
 
     @property
     def hypotheses(self) -> list[Hypothesis]:
+        """A `Hypothesis` for each target; complete once the iteration has ended."""
         if not self._scores:
             return [Hypothesis(ids, None) for ids in self._ids]
         return [Hypothesis(ids, total) for ids, total in zip(self._ids, self._totals.tolist(), strict=True)]

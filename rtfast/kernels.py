@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -187,6 +187,10 @@ def softmax(x: ArrayLike, out: Floats | None = None) -> Floats:
     """exp(x) / sum(exp(x)) along the last axis, section 3.2.1: (..., n) -> (..., n). out may be x.
 
     A row of -inf only gives NaN, as its sum is 0.
+
+    >>> softmax([[1.0, 1.0, 2.0], [0.0, 0.0, 1000.0]]).round(3)
+    array([[0.212, 0.212, 0.576],
+           [0.   , 0.   , 1.   ]])
     """
     result = backends.active().softmax_directly(x, out)
     if result is not None:
@@ -246,6 +250,14 @@ def _check_norm(function: str, x: Array, gamma: Array | None, beta: Array | None
     return number
 
 
+@overload
+def attention(q: ArrayLike, k: ArrayLike, v: ArrayLike, mask: ArrayLike | None = None, causal: bool = False,
+              scale: float | None = None, return_weights: Literal[False] = False) -> Floats: ...
+@overload
+def attention(q: ArrayLike, k: ArrayLike, v: ArrayLike, mask: ArrayLike | None = None, causal: bool = False,
+              scale: float | None = None, *, return_weights: Literal[True]) -> tuple[Floats, Floats]: ...
+
+
 def attention(q: ArrayLike, k: ArrayLike, v: ArrayLike, mask: ArrayLike | None = None, causal: bool = False,
               scale: float | None = None, return_weights: bool = False) -> Floats | tuple[Floats, Floats]:
     """Scaled dot-product attention, section 3.2.1: softmax(scale q k^T) v.
@@ -258,6 +270,15 @@ def attention(q: ArrayLike, k: ArrayLike, v: ArrayLike, mask: ArrayLike | None =
     query may not attend later keys, the last query and the last key being aligned. scale multiplies
     the scores, 1 / sqrt(d_key) by default. A query that may attend nothing gives zeros; keys and
     values that it may not attend have no influence, even if they are NaN.
+
+    One query, two keys; the first is like the query and gets two thirds of its attention:
+
+    >>> q, k, v = [[1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]], [[10.0], [20.0]]
+    >>> out, weights = attention(q, k, v, return_weights=True)
+    >>> weights.round(2), out.round(1)
+    (array([[0.67, 0.33]]), array([[13.3]]))
+    >>> attention(q, k, v, mask=[[False, True]])
+    array([[20.]])
     """
     if mask is None and not return_weights:
         result = backends.active().attention_directly(q, k, v, causal, scale)

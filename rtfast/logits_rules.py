@@ -66,6 +66,7 @@ class Excluded:
         scores[:, self.tokens] = LOWEST
 
     def excluded(self, length: int) -> Ids:
+        """Its tokens, at any length."""
         return self.tokens
 
 
@@ -99,6 +100,7 @@ class MinLength:
         scores[:, self.excluded(ids.shape[1])] = LOWEST
 
     def excluded(self, length: int) -> Ids:
+        """The EOS ids while rows are too short."""
         return self.eos_ids if length < self.length else self.eos_ids[:0]
 
 
@@ -114,6 +116,7 @@ class Forced:
             scores[:, self.tokens] = 0.0
 
     def excluded(self, length: int) -> Ids | None:
+        """None where a token is forced: then it does more than exclude."""
         return None if length == self.length else self.tokens[:0]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -37,7 +37,20 @@ if TYPE_CHECKING:
     from rtfast.logits_rules import Rules
     from rtfast.program import Program
     from rtfast.search import Hypothesis
-    from rtfast.typing import Array, Change, Floats, Ids, MaybeNone, Patterns, Sentences, StrPath, Tokenizer
+    from rtfast.typing import (
+        Array,
+        Change,
+        Floats,
+        Ids,
+        MaybeNone,
+        Patterns,
+        Sentence,
+        Sentences,
+        Several,
+        StrPath,
+        Texts,
+        Tokenizer,
+    )
 
 ENCODER, ENCODER_WITH_MEMORY, DECODER, DECODER_WITH_CHOICE, SCREENED_DECODER = range(5)
 
@@ -110,6 +123,11 @@ class Transformer:
 
     # The forward pass -----------------------------------------------------------------------
 
+    @overload
+    def encode(self, ids: Sentence | Array) -> Floats: ...
+    @overload
+    def encode(self, ids: Several) -> Floats | list[Floats]: ...
+
     def encode(self, ids: Sentences) -> Any:
         """Encoder states (section 3.1) of source ids (S,) -> (S, d_model) or (B, S) -> (B, S, d_model).
 
@@ -129,6 +147,11 @@ class Transformer:
         if np.isnan(states).any():
             self._warn_of_nan(batch.sentences, None)
         return batch.shaped(states)
+
+    @overload
+    def logits(self, src_ids: Sentence | Array, tgt_ids: Sentence | Array) -> Floats: ...
+    @overload
+    def logits(self, src_ids: Sentences, tgt_ids: Sentences) -> Floats | list[Floats]: ...
 
     def logits(self, src_ids: Sentences, tgt_ids: Sentences) -> Any:
         """Next-word logits (section 3.4) after each target token: (T, vocab_size) or (B, T, vocab_size).
@@ -153,6 +176,24 @@ class Transformer:
         return logits
 
     # Generation -----------------------------------------------------------------------------
+
+    @overload
+    def generate(self, src: Sentences, max_new_tokens: int | None = None, *, num_return_sequences: int,
+                 **options: Any) -> Any: ...
+    @overload
+    def generate(self, src: Sentence, max_new_tokens: int | None = None, *,
+                 return_dict_in_generate: Literal[False] = False, **options: Any) -> list[int]: ...
+    @overload
+    def generate(self, src: Sentence, max_new_tokens: int | None = None, *,
+                 return_dict_in_generate: Literal[True], **options: Any) -> Hypothesis: ...
+    @overload
+    def generate(self, src: Several, max_new_tokens: int | None = None, *,
+                 return_dict_in_generate: Literal[False] = False, **options: Any) -> list[list[int]]: ...
+    @overload
+    def generate(self, src: Several, max_new_tokens: int | None = None, *,
+                 return_dict_in_generate: Literal[True], **options: Any) -> list[Hypothesis]: ...
+    @overload
+    def generate(self, src: Sentences, max_new_tokens: int | None = None, **options: Any) -> Any: ...
 
     def generate(self, src: Sentences, max_new_tokens: int | None = None, *, decoder_input_ids: Any = None,
                  truncation: bool = False, max_batch_tokens: int | None = None,
@@ -190,7 +231,13 @@ class Transformer:
             found = [row[0] for row in found]
         return found[0] if batch.single else found
 
-    def stream(self, src: Sentences, max_new_tokens: int | None = None, *, decoder_input_ids: Any = None,
+    @overload
+    def stream(self, src: str, max_new_tokens: int | None = None, **options: Any) -> Iterator[str]: ...
+    @overload
+    def stream(self, src: Sequence[int] | Array, max_new_tokens: int | None = None,
+               **options: Any) -> Iterator[int]: ...
+
+    def stream(self, src: Sentence | Array, max_new_tokens: int | None = None, *, decoder_input_ids: Any = None,
                truncation: bool = False, **options: Any) -> Iterator[Any]:
         """The tokens of one sentence as they are generated: a generator of ids, of pieces of text for text.
 
@@ -208,8 +255,26 @@ class Transformer:
         tokens = self._stream(batch.sentences, prompt, options, limits, rules)
         return stream_text(tokens, self.tokenizer) if isinstance(src, str) else tokens
 
-    def translate(self, text: str | Sequence[str], max_new_tokens: int | None = None, *, src_lang: str | None = None,
-                  tgt_lang: str | None = None, target_prefix: str | Sequence[str] | None = None,
+    @overload
+    def translate(self, text: str | Texts, max_new_tokens: int | None = None, *, num_return_sequences: int,
+                  **options: Any) -> Any: ...
+    @overload
+    def translate(self, text: str, max_new_tokens: int | None = None, *,
+                  return_dict_in_generate: Literal[False] = False, **options: Any) -> str: ...
+    @overload
+    def translate(self, text: str, max_new_tokens: int | None = None, *,
+                  return_dict_in_generate: Literal[True], **options: Any) -> Hypothesis: ...
+    @overload
+    def translate(self, text: Texts, max_new_tokens: int | None = None, *,
+                  return_dict_in_generate: Literal[False] = False, **options: Any) -> list[str]: ...
+    @overload
+    def translate(self, text: Texts, max_new_tokens: int | None = None, *,
+                  return_dict_in_generate: Literal[True], **options: Any) -> list[Hypothesis]: ...
+    @overload
+    def translate(self, text: str | Texts, max_new_tokens: int | None = None, **options: Any) -> Any: ...
+
+    def translate(self, text: str | Texts, max_new_tokens: int | None = None, *, src_lang: str | None = None,
+                  tgt_lang: str | None = None, target_prefix: str | Texts | None = None,
                   return_dict_in_generate: bool = False, **options: Any) -> Any:
         """Text to text, by way of the tokenizer and `generate`: a string for a string, a list for a list.
 
@@ -240,7 +305,7 @@ class Transformer:
             return [self._texts(row) for row in found]
         return self.tokenizer.decode(found)
 
-    def prefix_ids(self, text: str | Sequence[str]) -> list[int] | list[list[int]]:
+    def prefix_ids(self, text: str | Texts) -> list[int] | list[list[int]]:
         """Ids for `decoder_input_ids` of text that a target begins with: without the EOS that ends a whole one."""
         end = set(self.generation.eos_ids)
         rows = [text] if isinstance(text, str) else text
@@ -258,6 +323,11 @@ class Transformer:
         other = copy.copy(self)
         other.tokenizer = self.tokenizer.for_languages(src_lang, tgt_lang)
         return other
+
+    @overload
+    def score(self, src: Sentence, tgt: Sentence, return_tokens: Literal[False] = False) -> np.floating[Any]: ...
+    @overload
+    def score(self, src: Sentences, tgt: Sentences, return_tokens: bool = False) -> Any: ...
 
     def score(self, src: Sentences, tgt: Sentences, return_tokens: bool = False) -> Any:
         """The log-probability of targets given their sources: a float, or an array (B,).

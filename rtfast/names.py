@@ -27,6 +27,9 @@ def selected(names: Iterable[str], include: Patterns | None = None, exclude: Pat
 
     include, exclude: None, a name or pattern, or several. Raises TypeError for what holds no strings, ValueError for
     one that no name matches: it was meant to choose something.
+
+    >>> selected(["encoder.layers.0.norm", "decoder.layers.0.norm", "logits"], include="*.norm", exclude="encoder.*")
+    ['decoder.layers.0.norm']
     """
     names = list(names)
     chosen = {}

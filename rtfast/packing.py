@@ -122,6 +122,7 @@ class PackedWeights:
         return self._biases[op.bias] if op.bias else None
 
     def activation_code(self, op: Op) -> int:
+        """The code of an op's activation (rtfast/activations.py)."""
         return ACTIVATIONS[op.options.get("activation")]
 
 

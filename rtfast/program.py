@@ -102,11 +102,13 @@ class Program:
     # Building -----------------------------------------------------------------------------
 
     def buffer(self, name: str, dimension: str, width: int, integer: bool = False) -> Buffer:
+        """A new buffer."""
         made = Buffer(name, dimension, width, integer)
         self.buffers.append(made)
         return made
 
     def cache(self, name: str, role: str, heads: int, d_key: int, d_value: int) -> Cache:
+        """The cache of that name, made if it is not there."""
         for known in self.caches:
             if known.name == name:
                 return known
@@ -115,6 +117,7 @@ class Program:
 
     def append(self, kind: str, name: str, inputs: Sequence[Buffer | View], output: Buffer | None,
                **details: Any) -> Op:
+        """A new op at the end; details: its further fields."""
         op = Op(kind, name, tuple(inputs), output, **details)
         self.ops.append(op)
         return op

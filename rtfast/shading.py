@@ -55,9 +55,11 @@ class Ink:
         return text if self._has(text) else text.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def bold(self, text: str) -> str:
+        """`text` in bold, where there are colours."""
         return self._styled("1", text)
 
     def faint(self, text: str) -> str:
+        """`text` faintly, where there are colours."""
         return self._styled("2", text)
 
     def _styled(self, style: str, text: str) -> str:

@@ -26,6 +26,12 @@ class WordTokenizer:
     Raises TypeError for words that are not strings; ValueError for an empty vocabulary, an empty or repeated
     word, one with white space, of more than 256 characters or not valid Unicode, and a special word that is
     missing.
+
+    >>> tokenizer = WordTokenizer(["SOS", "EOS", "hello", "world", "!"])
+    >>> tokenizer.encode("Hello world!")
+    [2, 3, 4]
+    >>> tokenizer.decode([2, 3, 4, 1])
+    'hello world!'
     """
 
     def __init__(self, vocabulary: Iterable[str], sos: str = "SOS", eos: str = "EOS",

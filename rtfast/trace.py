@@ -43,6 +43,15 @@ class Trace(Mapping[str, "Floats"]):
     tokens: (source words, target words) as text where the model has a tokenizer, else ids. source_ids, target_ids:
     lists of id arrays, what was read. generated: the ids that were generated first, where no target was given.
     model: the model that was traced, None where the trace comes from a file.
+
+    >>> import rtfast
+    >>> model = rtfast.Transformer.random(rtfast.Config.article(), vocabulary=rtfast.article.VOCABULARY)
+    >>> trace = model.trace("hello world", "hola mundo")
+    >>> trace.tokens
+    (['hello', 'world'], ['SOS', 'hola', 'mundo'])
+    >>> name = "decoder.layers.0.cross_attention.weights"
+    >>> trace[name].shape, trace.axes(name), trace.formula(name)
+    ((2, 3, 2), ('head', 'target', 'source'), 'softmax(scaled_scores)')
     """
 
     def __init__(self, source_ids: list[Ids], target_ids: list[Ids], tokens: tuple[list[Any], list[Any]], *,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Array", "ArrayLike", "Backend", "Bools", "Change", "DType", "DTypeLike", "Executor", "Floats", "Ids", "MaybeNone",
-    "Packed", "Patterns", "Places", "Screened", "Sentence", "Sentences", "Shape", "StrPath", "Tokenizer",
+    "Packed", "Patterns", "Places", "Screened", "Sentence", "Sentences", "Several", "Shape", "StrPath", "Texts",
+    "Tokenizer",
 ]
 
 #: An array of any type.
@@ -41,8 +42,12 @@ Patterns: TypeAlias = str | Iterable[str]
 Places: TypeAlias = int | Iterable[int]
 #: One sentence, as text or as ids.
 Sentence: TypeAlias = str | Sequence[int]
-#: One sentence or several, as text, ids or arrays of these.
-Sentences: TypeAlias = str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | Sequence[Array] | Array
+#: Several texts.
+Texts: TypeAlias = list[str] | tuple[str, ...]
+#: Several sentences, as lists.
+Several: TypeAlias = Texts | Sequence[Sequence[int]] | Sequence[Array]
+#: One sentence or several; an array of ids may be either.
+Sentences: TypeAlias = Sentence | Several | Array
 #: What goes in the place of an intermediate: an array, or a function of a copy of it.
 Change: TypeAlias = ArrayLike | Callable[[Any], ArrayLike]
 

@@ -33,6 +33,7 @@ class Capacity(NamedTuple):
     lanes: int = 1
 
     def rows(self, dimension: str) -> int:
+        """Rows of a buffer of that dimension."""
         return self.source_rows if dimension == "source" else self.target_rows
 
     def rounded_up(self, most_sequences: int, most_length: int) -> Capacity:
@@ -46,6 +47,7 @@ class Capacity(NamedTuple):
                         self.lanes)
 
     def covers(self, other: Capacity) -> bool:
+        """Whether what fits the other fits this one too."""
         return (self.sequences >= other.sequences and self.source_rows >= other.source_rows
                 and self.source_length >= other.source_length and self.target_rows >= other.target_rows
                 and self.target_length >= other.target_length and self.lanes >= other.lanes)

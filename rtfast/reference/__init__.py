@@ -5,9 +5,5 @@ are the backend "python".
 """
 
 from .direct import *  # noqa: F403
-from .direct import __all__ as _direct
-from .executor import Executor
+from .executor import Executor as Executor
 from .kernels import *  # noqa: F403  every kernel, by kernels.__all__
-from .kernels import __all__ as _kernels
-
-__all__ = [*_kernels, *_direct, "Executor"]

@@ -84,6 +84,7 @@ def word_id(ids: Mapping[str, int], word: str, path: str) -> int:
 
 
 def check_text(text: object) -> str:
+    """`text`; TypeError for anything but a string."""
     if not isinstance(text, str):
         raise TypeError(f"text must be a string, got {type(text).__name__}")
     return text

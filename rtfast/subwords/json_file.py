@@ -54,15 +54,19 @@ class JsonTokenizer(OneLanguage):
         return f"{type(self).__name__}({len(self)} words)"
 
     def encode(self, text: str) -> list[int]:
+        """The ids of a source text with the special tokens of the family. Raises TypeError for what is no string."""
         return list(self._tokenizer.encode(check_text(text)).ids)
 
     def encode_target(self, text: str) -> list[int]:
+        """The ids of a target text, EOS among them."""
         return self.encode(text)
 
     def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, without special tokens. Raises ValueError for one outside the vocabulary."""
         return str(self._tokenizer.decode(check_ids(ids, len(self))))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
+        """The piece of each id, a list of strings. Raises ValueError for one outside the vocabulary."""
         return [self._tokenizer.id_to_token(i) or "" for i in check_ids(ids, len(self))]
 
 
@@ -74,9 +78,11 @@ class LanguagesJsonTokenizer(SeveralLanguages, JsonTokenizer):
         self._languages, self._eos = languages, eos
 
     def encode(self, text: str) -> list[int]:
+        """The ids of a source text, marked with the source language."""
         return self._marked(text, self._languages.source)
 
     def encode_target(self, text: str) -> list[int]:
+        """The ids of a target text, marked with the target language."""
         return self._marked(text, self._languages.target)
 
     def _marked(self, text: str, code: str | None) -> list[int]:

@@ -66,10 +66,12 @@ class SeveralLanguages:
 
     @property
     def languages(self) -> tuple[str, ...]:
+        """Codes of the languages to choose from."""
         return tuple(self._languages.ids)
 
     @property
     def target_options(self) -> dict[str, int]:
+        """What `generate` must be told about the target's language."""
         return self._languages.options
 
     def for_languages(self, src_lang: str | None = None, tgt_lang: str | None = None) -> Any:

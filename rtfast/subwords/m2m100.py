@@ -47,9 +47,11 @@ class M2M100Tokenizer(SeveralLanguages):
         return f"M2M100Tokenizer({len(self)} words)"
 
     def encode(self, text: str) -> list[int]:
+        """The ids of a source text with the special tokens of the family. Raises TypeError for what is no string."""
         return self._marked(text, self._languages.source)
 
     def encode_target(self, text: str) -> list[int]:
+        """The ids of a target text, EOS among them."""
         return self._marked(text, self._languages.target)
 
     def _marked(self, text: str, code: str | None) -> list[int]:
@@ -58,9 +60,11 @@ class M2M100Tokenizer(SeveralLanguages):
         return self._languages.marked(ids, self._ids["</s>"], code)
 
     def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, without special tokens. Raises ValueError for one outside the vocabulary."""
         special = {"<s>", "</s>", "<pad>", "<unk>", *self._words[len(self._ids):]}
         pieces = [piece for piece in self.tokens(ids) if piece not in special]
         return str(self._pieces.decode_pieces(pieces)).strip()
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
+        """The piece of each id, a list of strings. Raises ValueError for one outside the vocabulary."""
         return [self._words[i] for i in check_ids(ids, len(self))]

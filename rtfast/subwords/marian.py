@@ -49,9 +49,11 @@ class MarianTokenizer(OneLanguage):
         return f"MarianTokenizer({len(self)} words)"
 
     def encode(self, text: str) -> list[int]:
+        """The ids of a source text with the special tokens of the family. Raises TypeError for what is no string."""
         return self._encoded(text, self._source, self._ids)
 
     def encode_target(self, text: str) -> list[int]:
+        """The ids of a target text, EOS among them."""
         return self._encoded(text, self._target, self._target_ids)
 
     def _encoded(self, text: str, model: Any, ids: Mapping[str, int]) -> list[int]:
@@ -61,9 +63,11 @@ class MarianTokenizer(OneLanguage):
         return [*(ids.get(piece, unknown) for piece in pieces), ids[self._special["eos"]]]
 
     def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, without special tokens. Raises ValueError for one outside the vocabulary."""
         special = set(self._special.values())
         pieces = [piece for piece in self.tokens(ids) if piece not in special]
         return str(self._target.decode_pieces(pieces)).replace(_SPACE, " ").strip()
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
+        """The piece of each id, a list of strings. Raises ValueError for one outside the vocabulary."""
         return [self._words[i] for i in check_ids(ids, len(self._words))]

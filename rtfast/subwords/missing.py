@@ -15,6 +15,7 @@ class MissingTokenizer:
         return f"MissingTokenizer({self._package!r})"
 
     def _refuse(self, *_: object, **__: object) -> Any:
+        """Raises ImportError: the package that reads this tokenizer is not installed."""
         raise ImportError(f"this model's tokenizer needs the package {self._package!r}: pip install 'rtfast[text]', or "
                           "generate() from ids")
 

@@ -30,18 +30,22 @@ class T5Tokenizer(OneLanguage):
         return f"T5Tokenizer({len(self)} words)"
 
     def encode(self, text: str) -> list[int]:
+        """The ids of a source text with the special tokens of the family. Raises TypeError for what is no string."""
         return [*self._pieces.encode(check_text(text)), self._pieces.eos_id()]
 
     def encode_target(self, text: str) -> list[int]:
+        """The ids of a target text, EOS among them."""
         return self.encode(text)
 
     def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, without special tokens. Raises ValueError for one outside the vocabulary."""
         model = self._pieces
         ids = [i for i in check_ids(ids, max(len(self), 1)) if i < len(model) and not model.is_control(i)
                and not model.is_unknown(i)]
         return str(model.decode(ids))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
+        """The piece of each id, a list of strings. Raises ValueError for one outside the vocabulary."""
         n = len(self._pieces)
         return [self._pieces.id_to_piece(i) if i < n else f"<extra_id_{len(self) - 1 - i}>"
                 for i in check_ids(ids, len(self))]
