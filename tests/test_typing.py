@@ -54,9 +54,10 @@ def test_the_stub_says_what_the_compiled_modules_have(tmp_path):
         pytest.skip("no compiled module runs here")
     allowed = tmp_path / "allowed"
     allowed.write_text(CYTHONS + "\n")
-    # From another folder, so that what is installed is compared: mypy finds that by itself, a source tree by MYPYPATH.
+    # From another folder, so that what is installed is compared: that is found by itself, a source tree by its path.
+    paths = {} if "site-packages" in PACKAGE.parts else dict.fromkeys(("MYPYPATH", "PYTHONPATH"), str(PACKAGE.parent))
     found = mypy(*modules, "--allowlist", allowed, "--mypy-config-file", ROOT / "pyproject.toml", folder=tmp_path,
-                 module="mypy.stubtest", MYPYPATH="" if "site-packages" in PACKAGE.parts else str(PACKAGE.parent))
+                 module="mypy.stubtest", **paths)
     assert not found, found
 
 
