@@ -22,10 +22,12 @@ from typing import NamedTuple
 DOCS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs")
 GUIDE, NOTEBOOK, PICTURES = (os.path.join(DOCS, name) for name in ("guide.md", "guide.ipynb", "guide"))
 VARIES = " ..."
+#: The notebook's first cell.
+SHOW_FIGURES = "%matplotlib inline"
 
 _BLOCK = re.compile(
     r"^<!-- picture (?P<name>\S+)\n```python\n(?P<drawing>.*?)^```\n-->\n(?P<link>!\[[^\n]*\]\([^\n]*\)\n)?"
-    r"|^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+    r"|^```python\n(?P<code>.*?)^```\n(?:```text\n(?P<output>.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 
 
 class Part(NamedTuple):
@@ -91,8 +93,8 @@ def _form(line):
     return re.sub(r"\s+", " ", re.sub(r"[\d.,]*\d", "0", line)).strip()
 
 
-def with_outputs(text):
-    """The guide's text with what its blocks print now; lines that vary stay where their form does."""
+def with_outputs(text, fresh=False):
+    """The guide's text with what its blocks print now; fresh: with new numbers in lines that vary, too."""
     values, new, end = {"__name__": "__main__"}, [], 0
     for match in _BLOCK.finditer(text):
         if match["name"]:
@@ -100,8 +102,12 @@ def with_outputs(text):
         part = Part("code", match["code"], text.count("\n", 0, match.start("code")) + 1)
         printed = run_code(part, values)
         old = [line for line in (match["output"] or "").splitlines() if line.endswith(VARIES)]
-        lines = [next((kept for kept in old if _agree(kept, line)), line) for line in printed.splitlines()]
-        output = "\n```text\n" + "".join(line + "\n" for line in lines) + "```\n" if lines else ""
+        lines = printed.splitlines()
+        for i, line in enumerate(lines):
+            kept = next((kept for kept in old if _agree(kept, line)), None)
+            if kept is not None:
+                lines[i] = line + VARIES if fresh else kept
+        output = "```text\n" + "".join(line + "\n" for line in lines) + "```\n" if lines else ""
         new += [text[end:match.start()], f"```python\n{part.text}```\n", output]
         end = match.end()
     return "".join([*new, text[end:]])
@@ -121,7 +127,7 @@ def draw(text):
 def notebook(text):
     """docs/guide.ipynb as text: the guide's prose and code, its outputs and pictures as they are in docs."""
     cells = []
-    for i, part in enumerate(parts(text)):
+    for i, part in enumerate([Part("code", SHOW_FIGURES, 0), *parts(text)]):
         cell = {"cell_type": "markdown" if part.kind == "prose" else "code", "id": f"part-{i}", "metadata": {},
                 "source": part.text.rstrip("\n").splitlines(keepends=True)}
         if part.kind != "prose":
@@ -152,11 +158,13 @@ def read():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "pictures", "notebook"])
-    what, text = parser.parse_args().what, read()
+    parser.add_argument("--fresh", action="store_true", help="run: new numbers in the lines that vary, too")
+    arguments, text = parser.parse_args(), read()
+    what = arguments.what
     if what == "pictures":
         draw(text)
         return
-    path, made = (GUIDE, with_outputs(text)) if what == "run" else (NOTEBOOK, notebook(text))
+    path, made = (GUIDE, with_outputs(text, arguments.fresh)) if what == "run" else (NOTEBOOK, notebook(text))
     with open(path, "w", encoding="utf-8") as file:
         file.write(made)
 
