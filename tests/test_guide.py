@@ -21,6 +21,18 @@ def test_every_block_prints_what_the_guide_shows(backend):
                 assert guide.agree(part.output, printed), f"line {part.line} shows\n{part.output}but prints\n{printed}"
 
 
+def test_the_articles_figures_are_shown():
+    """To four decimals, as its blocks print them. The saturated weights are 0 and 1 there."""
+    with open(os.path.join(os.path.dirname(__file__), "data", "random_transformer.json"), encoding="utf-8") as file:
+        figures = json.load(file)
+    shown = set(re.findall(r"-?\d+\.\d*", "".join(part.output for part in guide.parts(guide.read()))))
+    expected = {**figures["encoder"]["expected"], **figures["decoder"]["expected"]}
+    for name, values in expected.items():
+        for value in np.ravel(values):
+            text = f"{value:.4f}".rstrip("0")
+            assert name in ("weights1", "weights2") or text in shown, f"{name}: {text}"
+
+
 def test_the_eight_questions_are_answered_by_experiments():
     text = guide.read()
     found = re.findall(r"^### Question (\d)", text, re.MULTILINE)
