@@ -21,6 +21,13 @@ def test_every_block_prints_what_the_guide_shows(backend):
                 assert guide.agree(part.output, printed), f"line {part.line} shows\n{part.output}but prints\n{printed}"
 
 
+def test_every_block_is_read():
+    """No output without a block that prints it, no code that the pattern of blocks passes over."""
+    text, found = guide.read(), guide.parts(guide.read())
+    assert text.count("```python\n") == sum(part.kind != "prose" for part in found)
+    assert text.count("```text\n") == sum(bool(part.output) for part in found)
+
+
 def test_the_articles_figures_are_shown():
     """To four decimals, as its blocks print them. The saturated weights are 0 and 1 there."""
     with open(os.path.join(os.path.dirname(__file__), "data", "random_transformer.json"), encoding="utf-8") as file:
