@@ -41,6 +41,9 @@ __all__ = [
 #: The largest k of `top_k`.
 MOST_TOP = 64
 
+#: Bytes of a weight that is worth pages of memory of its own.
+LARGE_WEIGHT = 4 << 20
+
 
 def pack(weight):
     """A copy of `weight` (d_in, d_out) in the layout that the running backend multiplies fastest.
@@ -54,7 +57,8 @@ def pack(weight):
         return weight
     if weight.ndim != 2:
         raise ValueError(f"pack: weight must have shape (d_in, d_out), got {weight.shape}")
-    return backends.active().pack(weight)
+    backend = backends.active()
+    return backend.pack(weight, False, backend.weight_memory() if weight.nbytes >= LARGE_WEIGHT else None)
 
 
 def matmul(a, b, out=None):

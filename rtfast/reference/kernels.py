@@ -20,7 +20,7 @@ from rtfast.norms import NORMS
 from rtfast.reference.erfc import erf, erfc
 
 __all__ = [
-    "PackedWeight", "pack", "packed_empty", "matmul", "linear", "activate", "softmax", "layer_norm", "add_layer_norm",
+    "PackedWeight", "weight_memory", "pack", "packed_empty", "matmul", "linear", "activate", "softmax", "layer_norm", "add_layer_norm",
     "attention", "embedding", "argmax", "top_k", "can_screen", "screen", "set_num_threads", "get_num_threads",
 ]
 
@@ -72,13 +72,21 @@ class PackedWeight:
         return self._values.copy()
 
 
-def packed_empty(d_in, d_out, dtype):
+def weight_memory():
+    """A place for packed weights to lie side by side: `memory` of `pack` and `packed_empty`. Here NumPy's own, None."""
+    return None
+
+
+def packed_empty(d_in, d_out, dtype, memory=None):
     """A PackedWeight (d_in, d_out) whose columns or rows are still to be put, all of them."""
     return PackedWeight(np.empty((d_in, d_out), dtype))
 
 
-def pack(weight, transposed=False):
-    """A PackedWeight with a copy of weight (d_in, d_out), or of one that lies transposed as (d_out, d_in)."""
+def pack(weight, transposed=False, memory=None):
+    """A PackedWeight with a copy of weight (d_in, d_out), or of one that lies transposed as (d_out, d_in).
+
+    memory: what `weight_memory` gave, or None.
+    """
     return PackedWeight(weight.T if transposed else weight)
 
 
