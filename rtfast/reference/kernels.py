@@ -20,8 +20,9 @@ from rtfast.norms import NORMS
 from rtfast.reference.erfc import erf, erfc
 
 __all__ = [
-    "PackedWeight", "weight_memory", "pack", "packed_empty", "matmul", "linear", "activate", "softmax", "layer_norm", "add_layer_norm",
-    "attention", "embedding", "argmax", "top_k", "can_screen", "screen", "set_num_threads", "get_num_threads",
+    "PackedWeight", "weight_memory", "pack", "packed_empty", "matmul", "linear", "activate", "softmax", "layer_norm",
+    "add_layer_norm", "attention", "embedding", "argmax", "top_k", "can_screen", "screen", "set_num_threads",
+    "get_num_threads",
 ]
 
 _num_threads = 1
