@@ -4,12 +4,20 @@ Every message names the function, the argument, what was given and what fits. A 
 passes with a handful of attribute checks and is never copied.
 """
 
+from __future__ import annotations
+
 import math
 import operator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rtfast import backends
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rtfast.typing import Array, DType, Ids, Packed
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -19,7 +27,7 @@ _OPTIONAL = ("bias", "gamma", "beta")
 _PACKABLE = ("weight", "b")
 
 
-def floating(function, **operands):
+def floating(function: str, **operands: Any) -> list[Any]:
     """The operands, in order, as C-contiguous aligned arrays of one dtype; the dtype comes last.
 
     ndarrays and what NumPy can read through `__array__` or the buffer protocol must be float32 or
@@ -27,7 +35,7 @@ def floating(function, **operands):
     `bias`, `gamma` and `beta` may be None; `weight` and `b` may be packed. Raises TypeError
     for a wrong or mixed dtype, ValueError for a ragged list.
     """
-    values = []
+    values: list[Any] = []
     owner = dtype = None
     plain = False
     for name, value in operands.items():
@@ -62,7 +70,7 @@ def floating(function, **operands):
     return values
 
 
-def _from_object(function, name, value):
+def _from_object(function: str, name: str, value: Any) -> Array:
     array = np.asarray(value)
     if array.dtype == object:
         raise TypeError(
@@ -70,7 +78,7 @@ def _from_object(function, name, value):
     return array
 
 
-def _from_plain(function, name, value, dtype):
+def _from_plain(function: str, name: str, value: Any, dtype: DType) -> Array:
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged
@@ -80,7 +88,7 @@ def _from_plain(function, name, value, dtype):
     return tidy(array.astype(dtype))
 
 
-def tidy(array):
+def tidy(array: Array) -> Array:
     """`array` itself if it is a C-contiguous and aligned ndarray, else a copy that is."""
     flags = array.flags
     if flags.c_contiguous and flags.aligned:
@@ -88,12 +96,12 @@ def tidy(array):
     return array.copy(order="C")
 
 
-def is_packed(value):
+def is_packed(value: object) -> bool:
     """Whether `value` is a packed weight, of whichever backend."""
     return type(value).__name__ == "PackedWeight"
 
 
-def _check_packed(function, name, value):
+def _check_packed(function: str, name: str, value: Any) -> None:
     if name not in _PACKABLE:
         raise TypeError(
             f"{function}: {name} must be an array, got a PackedWeight; convert with {name}.unpack()")
@@ -103,7 +111,7 @@ def _check_packed(function, name, value):
             f"runs now; pack it again with rtfast.kernels.pack({name}.unpack())")
 
 
-def has_axes(function, name, array, least):
+def has_axes(function: str, name: str, array: Array, least: int) -> None:
     """Raise ValueError unless `array` has at least `least` dimensions."""
     if len(array.shape) < least:
         raise ValueError(
@@ -111,27 +119,28 @@ def has_axes(function, name, array, least):
             f"got shape {array.shape}")
 
 
-def is_vector(function, name, array, width, meaning):
+def is_vector(function: str, name: str, array: Array | None, width: int, meaning: str) -> None:
     """Raise ValueError unless `array` is None or has shape (width,); `meaning` says what width is."""
     if array is not None and array.shape != (width,):
         raise ValueError(f"{function}: {name} must have shape ({meaning},) = ({width},), got {array.shape}")
 
 
-def as_rows(array):
+def as_rows(array: Array) -> Array:
     """A view (rows, n) of a C-contiguous (..., n)."""
     if array.ndim == 2:
         return array
     return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
-def as_matrices(array):
+def as_matrices(array: Array) -> Array:
     """A view (batch, m, n) of a C-contiguous (..., m, n)."""
     if array.ndim == 3:
         return array
     return array.reshape(math.prod(array.shape[:-2]), *array.shape[-2:])
 
 
-def output(function, out, shape, dtype, *inputs):
+def output(function: str, out: Array | None, shape: Sequence[int], dtype: DType,
+           *inputs: Array | Packed | None) -> Array:
     """Where the backend is to write: `out` itself, or fresh memory.
 
     Fresh if out is None, or a subclass, not contiguous, not aligned, or may overlap one of `inputs`
@@ -157,7 +166,7 @@ def output(function, out, shape, dtype, *inputs):
     return out
 
 
-def deliver(result, out):
+def deliver(result: Array, out: Array | None) -> Array:
     """The caller's `out` with `result` in it, or `result` where the caller gave none."""
     if out is None or result is out:
         return result
@@ -165,7 +174,7 @@ def deliver(result, out):
     return out
 
 
-def integers_below(function, name, values, size, what):
+def integers_below(function: str, name: str, values: Any, size: int, what: str) -> Ids:
     """A fresh C-contiguous int64 copy of `values`, any shape of integers within 0 <= value < size.
 
     A copy because another thread could change the caller's array after the check. Raises TypeError
@@ -188,7 +197,7 @@ def integers_below(function, name, values, size, what):
     return copy
 
 
-def count(function, name, value):
+def count(function: str, name: str, value: Any) -> int:
     """`value` as a Python int >= 0; TypeError or ValueError otherwise."""
     try:
         number = operator.index(value)
@@ -199,7 +208,7 @@ def count(function, name, value):
     return number
 
 
-def real(function, name, value):
+def real(function: str, name: str, value: Any) -> float:
     """`value` as a Python float; TypeError otherwise."""
     try:
         return float(value)

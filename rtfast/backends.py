@@ -6,11 +6,19 @@ A backend is a module with the functions of `rtfast.reference`, the specificatio
 run is taken at import; the environment variable RTFAST_BACKEND overrides it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import os
 import platform
 import warnings
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rtfast.typing import Backend, MaybeNone
 
 #: Every backend by name, the fastest first: its module and the CPU features it needs.
 BACKENDS = {
@@ -21,27 +29,27 @@ BACKENDS = {
     "python": ("rtfast.reference", ()),
 }
 
-_modules = {}
-_active = None
-_setting = None  # what every module is told when it is loaded
+_modules: dict[str, Backend] = {}
+_active: str | MaybeNone = None
+_setting: Callable[[Backend], object] | None = None  # what every module is told when it is loaded
 
 
-def cpu_features():
+def cpu_features() -> dict[str, bool]:
     """The features of this CPU that NumPy's run-time detection reports: `{name: bool}`."""
     try:
         from numpy._core._multiarray_umath import __cpu_features__
     except ImportError:  # NumPy < 2
         from numpy.core._multiarray_umath import __cpu_features__
-    return __cpu_features__
+    return dict(__cpu_features__)
 
 
-def missing_features(name):
+def missing_features(name: str) -> list[str]:
     """Names of the CPU features that backend `name` needs and this CPU lacks."""
     features = cpu_features()
     return [f for f in BACKENDS[name][1] if not features.get(f, False)]
 
 
-def load(name):
+def load(name: str) -> Backend:
     """The module of backend `name`.
 
     Raises ValueError for an unknown name, RuntimeError where this CPU cannot run it,
@@ -54,7 +62,7 @@ def load(name):
         if lacking:
             raise RuntimeError(f"backend {name!r} needs {', '.join(lacking)}, which this CPU lacks")
         try:
-            _modules[name] = importlib.import_module(BACKENDS[name][0])
+            _modules[name] = cast("Backend", importlib.import_module(BACKENDS[name][0]))  # its stub says so
         except ImportError as error:
             raise ImportError(f"backend {name!r} is not part of this installation ({error})") from error
         if _setting is not None:
@@ -62,7 +70,7 @@ def load(name):
     return _modules[name]
 
 
-def available():
+def available() -> list[str]:
     """Names of the backends that load on this machine, the fastest first."""
     names = []
     for name in BACKENDS:
@@ -72,17 +80,17 @@ def available():
     return names
 
 
-def active():
+def active() -> Backend:
     """The module of the backend in use."""
     return _modules[_active]
 
 
-def backend():
+def backend() -> str:
     """Name of the backend in use: 'avx512', 'avx2', 'neon', 'baseline' or 'python'."""
     return _active
 
 
-def on_load(setting):
+def on_load(setting: Callable[[Backend], object]) -> None:
     """Call setting(module) for every backend: now for those that are loaded, else when they are."""
     global _setting
     _setting = setting
@@ -91,7 +99,7 @@ def on_load(setting):
 
 
 @contextlib.contextmanager
-def using(name):
+def using(name: str) -> Iterator[Backend]:
     """Run the body on backend `name`: for comparing backends. Not for several threads at once.
 
     A model keeps the backend it was made with.
@@ -105,7 +113,7 @@ def using(name):
         _active = before
 
 
-def _choose():
+def _choose() -> str:
     asked = os.environ.get("RTFAST_BACKEND", "").strip().lower()
     if asked:
         try:

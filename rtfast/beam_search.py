@@ -1,10 +1,21 @@
 """Beam search: the num_beams likeliest beginnings of a translation, each one token longer at every step."""
 
+from __future__ import annotations
+
 import bisect
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .search import Hypothesis, best
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rtfast.generation_options import GenerationOptions, Limits
+    from rtfast.logits_rules import Rules
+    from rtfast.search import Steps
+    from rtfast.typing import Bools, Floats, Ids
 
 #: The score of what must not win: a beam that holds no beginning yet, a beam that has ended. It is added in
 #: float32, as in transformers, so that what remains of the score below it is the same.
@@ -20,7 +31,8 @@ class BeamSearch:
     Raises ValueError where the vocabulary is too small for so many beams.
     """
 
-    def __init__(self, steps, options, rules, limits, sources, prompts):
+    def __init__(self, steps: Steps, options: GenerationOptions, rules: Rules, limits: Limits, sources: Iterable[int],
+                 prompts: Ids) -> None:
         # So many candidates that num_beams of them go on even if every beam could end with every EOS.
         self._kept = max(2, 1 + len(options.eos_ids)) * options.num_beams
         if self._kept > options.num_beams * rules.vocab_size:
@@ -28,9 +40,9 @@ class BeamSearch:
                              f"least {self._kept // options.num_beams} words, got {rules.vocab_size}")
         self._steps, self._options, self._rules, self._limits = steps, options, rules, limits
         self._sources, self._prompts = list(sources), prompts
-        self.bad = None
+        self.bad: int | None = None
 
-    def run(self):
+    def run(self) -> list[list[Hypothesis]]:
         """Make the steps; of each prompt its num_return_sequences best `Hypothesis`, the best first, fewer where the
         rules leave fewer, and an empty one with the score NaN where the logits were NaN. `bad` is the first such."""
         most = self._options.num_return_sequences
@@ -38,12 +50,13 @@ class BeamSearch:
         self.bad = next((place for place, hypotheses in enumerate(found) if not hypotheses), None)
         return [hypotheses or [Hypothesis([], float("nan"))] * most for hypotheses in found]
 
-    def _search(self):
+    def _search(self) -> list[list[tuple[Any, list[int]]]]:
         """Hypotheses, (score, ids) and best first, of every prompt."""
         steps, options, rules, limits = self._steps, self._options, self._rules, self._limits
         n, prompt_length = self._prompts.shape
         beams, eos_ids = options.num_beams, options.eos_ids
-        hypotheses = [[] for _ in range(n)]  # of each sentence at most `beams`, the best first
+        # Of each sentence at most `beams`, the best first.
+        hypotheses: list[list[tuple[Any, list[int]]]] = [[] for _ in range(n)]
         running = np.arange(n)               # the sentence behind each `beams` rows
         scores = np.full((n, beams), NEVER)  # log-probabilities; all beams begin alike, one is enough
         scores[:, 0] = 0.0
@@ -88,14 +101,15 @@ class BeamSearch:
         return hypotheses
 
 
-def _keep(hypotheses, most, score, ids):
+def _keep(hypotheses: list[tuple[Any, list[int]]], most: int, score: Any, ids: list[int]) -> None:
     """Put a hypothesis in its place among a sentence's best, `most` at most; equals stay in order."""
     place = bisect.bisect_right(hypotheses, -score, key=lambda hypothesis: -hypothesis[0])
     hypotheses.insert(place, (score, ids))
     del hypotheses[most:]
 
 
-def _undecided(hypotheses, best_running, new_tokens, limits, options):
+def _undecided(hypotheses: list[list[tuple[Any, list[int]]]], best_running: Floats, new_tokens: int, limits: Limits,
+               options: GenerationOptions) -> Bools:
     """Whether each sentence's search goes on, (m,).
 
     hypotheses: (score, ids) of each. best_running: log-probability (m,) of each sentence's best beam, which has

@@ -6,21 +6,31 @@ NumPy multiplies with its BLAS, on as many threads as the engine, and works in p
 operand and result (at the rate of an array of that size), whichever takes longer.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib import util
 from statistics import median, quantiles
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import rtfast
 from rtfast import article, bench_compare, info, kernels, roofline
 from rtfast.cli import UserError, blaming_the_user, whole_number
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rtfast.typing import Array
 
 EXAMPLES = """\
 examples:
@@ -38,7 +48,7 @@ _WORDS = 8
 _SEED = 23
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=whole_number(1, 128), metavar="N",
                         help="of the engine and of NumPy alike (default: as rtfast info says)")
     parser.add_argument("--quick", action="store_true", help="fewer rows, shorter runs: five seconds, not twenty")
@@ -47,7 +57,7 @@ def add_arguments(parser):
     parser.add_argument("--compare", metavar="FILE", help="show each row beside those that --json wrote there earlier")
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int | None:
     """Measure, and print a row as soon as it is known."""
     threads = arguments.threads or rtfast.get_num_threads()
     offered = cases(arguments.quick)
@@ -71,9 +81,11 @@ def run(arguments):
         with blaming_the_user("--json"), open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(report, file, indent=2)
             file.write("\n")
+    return None
 
 
-def table(chosen, report, budget):
+def table(chosen: Sequence[tuple[str, Callable[[], SimpleNamespace]]], report: dict[str, Any],
+          budget: float) -> dict[str, Any]:
     """Measure and print the chosen rows: what they add to the report."""
     threads, rows = report["threads"], []
     with roofline.measured(threads) or contextlib.nullcontext() as roof:
@@ -88,7 +100,7 @@ def table(chosen, report, budget):
 
 # A fair peer -------------------------------------------------------------------------------------
 
-def must_restart(threads):
+def must_restart(threads: int) -> bool:
     """Whether NumPy was loaded with settings that cannot be changed any more."""
     if any(name in os.environ for name in _HANDICAPS):
         return True
@@ -96,7 +108,7 @@ def must_restart(threads):
             and any(os.environ.get(name) != str(threads) for name in _THREADS))
 
 
-def restart(arguments, threads):
+def restart(arguments: argparse.Namespace, threads: int) -> int:
     """The same command in a process whose NumPy finds the right environment; its exit status."""
     environment = {name: value for name, value in os.environ.items() if name not in _HANDICAPS}
     environment |= dict.fromkeys(_THREADS, str(threads))
@@ -110,7 +122,7 @@ def restart(arguments, threads):
 
 
 @contextlib.contextmanager
-def limited_blas(threads):
+def limited_blas(threads: int) -> Iterator[int | str]:
     """NumPy's BLAS on so many threads during a `with`, which gets the number or why it is not certain."""
     if util.find_spec("threadpoolctl") is None:
         yield f"{threads} by environment variables, unchecked without threadpoolctl"
@@ -123,7 +135,8 @@ def limited_blas(threads):
         yield found[0] if found else "not to be fixed, threadpoolctl does not know this BLAS"
 
 
-def heading(machine, threads, blas_threads, roof=None):
+def heading(machine: dict[str, Any], threads: int, blas_threads: int | str,
+            roof: roofline.Roofline | None = None) -> list[str]:
     """The lines above the rows; roof: a `Roofline`, where the backend has one."""
     numpy = f"NumPy   {machine['numpy']['version']} with {machine['numpy']['blas']}"
     uncertain = [] if blas_threads == threads else [f"        threads: {blas_threads}"]
@@ -139,7 +152,7 @@ def heading(machine, threads, blas_threads, roof=None):
         f"{'':34}{'rtfast':>10}{'NumPy':>10}{'ratio':>9}{share:>8}{'rtfast':>9}{'NumPy':>8}"]
 
 
-def line(row):
+def line(row: dict[str, Any]) -> str:
     """A row of the table. ratio: how many times as long NumPy takes."""
     text = (f"{row['name']:34}{duration(row['rtfast_seconds']):>10}{duration(row['numpy_seconds']):>10}"
             f"{row['ratio']:>8.2f}{' ' if row['steady'] else '~'}")
@@ -149,7 +162,7 @@ def line(row):
     return text.rstrip()
 
 
-def footing(rows):
+def footing(rows: list[dict[str, Any]]) -> list[str]:
     """The lines below the rows."""
     text = ["", "ratio: how many times as long NumPy takes."]
     if any(row["of_roofline"] for row in rows):
@@ -159,20 +172,21 @@ def footing(rows):
     return text
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """Seconds as people read them."""
     return f"{1e3 * seconds:.2f} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.1f} us"
 
 
 # Measuring ---------------------------------------------------------------------------------------
 
-def measure(name, case, budget, threads, roof=None):
+def measure(name: str, case: SimpleNamespace, budget: float, threads: int,
+            roof: roofline.Roofline | None = None) -> dict[str, Any]:
     """Check that both sides agree, then time them by turns for about `budget` seconds; roof: a `Roofline`."""
     error = disagreement(case.ours(), case.peer())
     if error > case.tolerance:
         raise RuntimeError(f"{name}: the results differ by {error:.1e} of the largest number")
     sides = [(call, loops_for(call, budget / 40)) for call in (case.ours, case.peer)]
-    times = ([], [])
+    times: tuple[list[float], list[float]] = ([], [])
     end = time.perf_counter() + budget
     while len(times[0]) < 3 or time.perf_counter() < end:
         for (call, loops), samples in zip(sides, times, strict=True):
@@ -189,7 +203,7 @@ def measure(name, case, budget, threads, roof=None):
             "numpy_gflops": case.flops and case.flops / peer / 1e9}
 
 
-def wait_for_idle_threads():
+def wait_for_idle_threads() -> None:
     """OpenBLAS's threads look out for more work for some 0.1 s after a call, on the cores that we need next."""
     for _ in range(40):
         before = time.process_time()
@@ -198,13 +212,13 @@ def wait_for_idle_threads():
             return
 
 
-def steady(times):
+def steady(times: list[float]) -> bool:
     """Whether the middle half of the times lies close together."""
     low, _, high = quantiles(times, n=4, method="inclusive")
     return high <= 1.5 * low
 
 
-def disagreement(ours, peer):
+def disagreement(ours: Any, peer: Any) -> float:
     """The largest difference, relative to the largest number."""
     ours, peer = np.asarray(ours, np.float64), np.asarray(peer, np.float64)
     if ours.shape != peer.shape:
@@ -213,13 +227,13 @@ def disagreement(ours, peer):
     return float(difference) if difference == difference else np.inf
 
 
-def loops_for(call, seconds):
+def loops_for(call: Callable[[], Any], seconds: float) -> int:
     """Calls that take about so long, one at least."""
     call()
     return max(1, min(10_000, round(seconds / max(sample(call, 1), 1e-7))))
 
 
-def sample(call, loops):
+def sample(call: Callable[[], Any], loops: int) -> float:
     """Seconds of one call, averaged over `loops`, once it runs as it does in a loop.
 
     Warming the caches takes a call. Threads that have slept take 10 ms: they wake up on the core of the thread
@@ -235,7 +249,8 @@ def sample(call, loops):
     return (time.perf_counter() - start) / loops
 
 
-def case(ours, peer, flops=None, tolerance=1e-5, uses_blas=True, arrays=()):
+def case(ours: Callable[[], Any], peer: Callable[[], Any], flops: float | None = None, tolerance: float = 1e-5,
+         uses_blas: bool = True, arrays: Sequence[Array] = ()) -> SimpleNamespace:
     """Two functions without arguments that return the same numbers; arrays: what ours reads and writes."""
     n_bytes = sum(array.nbytes for array in arrays)
     return SimpleNamespace(ours=ours, peer=peer, flops=flops, bytes=n_bytes, tolerance=tolerance,
@@ -244,33 +259,33 @@ def case(ours, peer, flops=None, tolerance=1e-5, uses_blas=True, arrays=()):
 
 # What is measured --------------------------------------------------------------------------------
 
-def cases(quick=False):
+def cases(quick: bool = False) -> list[tuple[str, Callable[[], SimpleNamespace]]]:
     """(name, function that makes the case) of each row: made one by one, they take some memory."""
-    rows = []
+    rows: list[tuple[str, Callable[[], SimpleNamespace]]] = []
     for d_out in (512,) if quick else (512, 2048):
         for m in (1, 16, 128) if quick else (1, 16, 128, 1024):
-            rows.append((f"linear {m} x 512 x {d_out}", lambda m=m, d_out=d_out: linear_case(m, 512, d_out)))
-    rows += [("softmax 1024 x 512", lambda: softmax_case(1024, 512)),
-             ("layer_norm 1024 x 512", lambda: layer_norm_case(1024, 512))]
+            rows.append((f"linear {m} x 512 x {d_out}", partial(linear_case, m, 512, d_out)))
+    rows += [("softmax 1024 x 512", partial(softmax_case, 1024, 512)),
+             ("layer_norm 1024 x 512", partial(layer_norm_case, 1024, 512))]
     for causal in (False, True):
         name = "attention 8 x 128 x 64" + causal * ", causal"
-        rows.append((name, lambda causal=causal: attention_case(8, 128, 64, causal)))
+        rows.append((name, partial(attention_case, 8, 128, 64, causal)))
     for length in (16, 128):
-        rows.append((f"encoder, base model, {length} tokens", lambda length=length: encoder_case(length)))
+        rows.append((f"encoder, base model, {length} tokens", partial(encoder_case, length)))
     rows.append((f"article's model, {_WORDS} words", generation_case))
     return rows
 
 
-def normal(*shape):
+def normal(*shape: int) -> Array:
     """Random float32 numbers, the same every time."""
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
 
 
-def linear_case(m, d_in, d_out):
+def linear_case(m: int, d_in: int, d_out: int) -> SimpleNamespace:
     x, weight, bias = normal(m, d_in), normal(d_in, d_out), normal(d_out)
     packed, ours, peer = kernels.pack(weight), np.empty((m, d_out), "f4"), np.empty((m, d_out), "f4")
 
-    def numpy_linear():
+    def numpy_linear() -> Array:
         np.matmul(x, weight, out=peer)
         return np.add(peer, bias, out=peer)
 
@@ -278,24 +293,24 @@ def linear_case(m, d_in, d_out):
                 arrays=(x, weight, bias, ours))
 
 
-def softmax_case(rows, width):
+def softmax_case(rows: int, width: int) -> SimpleNamespace:
     x, ours, peer = normal(rows, width), np.empty((rows, width), "f4"), np.empty((rows, width), "f4")
 
-    def numpy_softmax():
+    def numpy_softmax() -> Array:
         np.subtract(x, x.max(axis=-1, keepdims=True), out=peer)
         return softmax_from_zero(peer)
 
     return case(lambda: kernels.softmax(x, out=ours), numpy_softmax, uses_blas=False, arrays=(x, ours))
 
 
-def layer_norm_case(rows, width):
+def layer_norm_case(rows: int, width: int) -> SimpleNamespace:
     x, gamma, beta = normal(rows, width), normal(width), normal(width + 1)[1:]
     ours = np.empty((rows, width), "f4")
     return case(lambda: kernels.layer_norm(x, gamma, beta, out=ours),
                 lambda: layer_norm(x, gamma, beta, 1e-5, False), uses_blas=False, arrays=(x, gamma, beta, ours))
 
 
-def attention_case(heads, length, width, causal):
+def attention_case(heads: int, length: int, width: int, causal: bool) -> SimpleNamespace:
     q, k, v = (normal(heads, length, width) * np.float32(1 + i / 8) for i in range(3))
     future = np.triu(np.full((length, length), -np.inf, "f4"), 1) if causal else None
     share = (length + 1) / (2 * length) if causal else 1  # of the scores that count
@@ -304,7 +319,7 @@ def attention_case(heads, length, width, causal):
                 4 * heads * length * length * width * share, arrays=(q, k, v, q))
 
 
-def encoder_case(length):
+def encoder_case(length: int) -> SimpleNamespace:
     config = rtfast.Config.base(1000, n_decoder_layers=0)  # no need to make the half that is not run
     model = rtfast.Transformer.random(config)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, length)
@@ -315,7 +330,7 @@ def encoder_case(length):
     return case(lambda: model.encode(ids), lambda: peer.encode(ids), flops, tolerance=1e-4, arrays=used)
 
 
-def generation_case():
+def generation_case() -> SimpleNamespace:
     model = rtfast.Transformer.random(rtfast.Config.article(), _SEED, article.VOCABULARY)
     ids = model.tokenizer.encode(" ".join(article.TOKENS))
     peer = NumpyTransformer(model.config, model.weights)
@@ -325,14 +340,14 @@ def generation_case():
 
 # The peer: a Transformer in NumPy ----------------------------------------------------------------
 
-def softmax_from_zero(x):
+def softmax_from_zero(x: Array) -> Array:
     """Softmax in place, of rows whose maximum is 0."""
     np.exp(x, out=x)
     x /= x.sum(axis=-1, keepdims=True)
     return x
 
 
-def attend(q, k, v, scale, future=None):
+def attend(q: Array, k: Array, v: Array, scale: Any, future: Array | None = None) -> Array:
     """softmax(Q K^T * scale + future) V, heads first."""
     scores = q @ k.transpose(0, 2, 1)
     scores *= scale
@@ -342,9 +357,9 @@ def attend(q, k, v, scale, future=None):
     return softmax_from_zero(scores) @ v
 
 
-def layer_norm(x, gamma, beta, eps, article_form):
+def layer_norm(x: Array, gamma: Array, beta: Array, eps: float, article_form: bool) -> Array:
     """In one pass over a new array."""
-    y = x - x.mean(axis=-1, keepdims=True)
+    y: Array = x - x.mean(axis=-1, keepdims=True)
     variance = np.einsum("ij,ij->i", y, y)[:, None] / x.shape[-1]
     y /= np.sqrt(variance) + eps if article_form else np.sqrt(variance + x.dtype.type(eps))
     y *= gamma
@@ -355,7 +370,7 @@ def layer_norm(x, gamma, beta, eps, article_form):
 class NumpyTransformer:
     """Encoder and greedy generation as one writes them in NumPy: fused projections, cached keys, values."""
 
-    def __init__(self, config, weights):
+    def __init__(self, config: rtfast.Config, weights: dict[str, Array]) -> None:
         self.config, self.weights = config, dict(weights)
         for name in [name for name in weights if name.endswith("attention.query.weight")]:
             start = name.removesuffix("query.weight")
@@ -366,7 +381,7 @@ class NumpyTransformer:
             config.max_length, config.d_model, config.article_positional_encoding, config.dtype)
         self.scale = self.positions.dtype.type(config.d_key ** -0.5)
 
-    def encode(self, ids):
+    def encode(self, ids: Any) -> Array:
         """ids (S,) -> states (S, d_model)."""
         x = self.weights["embedding.weight"][ids] + self.positions[:len(ids)]
         for i in range(self.config.n_encoder_layers):
@@ -375,9 +390,11 @@ class NumpyTransformer:
             x = self.feed_forward(self.close(attend(q, k, v, self.scale), x, name), f"encoder.layers.{i}")
         return x
 
-    def generate(self, ids, limit):
+    def generate(self, ids: Any, limit: int) -> list[int]:
         """The likeliest word again and again, until EOS or `limit` words."""
-        config, states, words = self.config, self.encode(ids), []
+        config: Any = self.config
+        states = self.encode(ids)
+        words: list[int] = []
         names = [f"decoder.layers.{i}.cross_attention.kv" for i in range(config.n_decoder_layers)]
         memory = [self.heads(states @ self.weights[name], with_query=False) for name in names]
         caches = [[np.empty((config.n_heads, limit, width), config.dtype)
@@ -388,7 +405,7 @@ class NumpyTransformer:
             words.append(int(logits.argmax()))
         return words
 
-    def step(self, word, position, caches, memory):
+    def step(self, word: int, position: int, caches: list[Any], memory: list[Any]) -> Array:
         """One more target word through the decoder: (1, d_model)."""
         x = (self.weights["embedding.weight"][word] + self.positions[position])[None]
         for i, ((keys, values), (k, v)) in enumerate(zip(caches, memory, strict=True)):
@@ -403,12 +420,12 @@ class NumpyTransformer:
             x = self.feed_forward(x, f"decoder.layers.{i}")
         return x
 
-    def heads(self, projected, with_query=True):
+    def heads(self, projected: Array, with_query: bool = True) -> list[Array]:
         """Queries (unless there are none), keys and values (heads, rows, width) of their common product."""
         widths = (self.config.d_key, self.config.d_key, self.config.d_value)
         return self.split(projected, widths if with_query else widths[1:])
 
-    def split(self, projected, widths):
+    def split(self, projected: Array, widths: Sequence[int]) -> list[Array]:
         parts, start = [], 0
         for width in widths:
             end = start + self.config.n_heads * width
@@ -417,13 +434,13 @@ class NumpyTransformer:
             start = end
         return parts
 
-    def close(self, heads, x, name):
+    def close(self, heads: Array, x: Array, name: str) -> Array:
         """The end of an attention: heads side by side, output projection, residual, norm."""
         y = heads.transpose(1, 0, 2).reshape(len(x), -1) @ self.weights[f"{name}.output.weight"]
         y += x
         return self.norm(y, name)
 
-    def feed_forward(self, x, layer):
+    def feed_forward(self, x: Array, layer: str) -> Array:
         name = f"{layer}.feed_forward"
         hidden = x @ self.weights[f"{name}.hidden.weight"]
         hidden += self.weights[f"{name}.hidden.bias"]
@@ -433,7 +450,7 @@ class NumpyTransformer:
         y += x
         return self.norm(y, name)
 
-    def norm(self, x, name):
+    def norm(self, x: Array, name: str) -> Array:
         config = self.config
         return layer_norm(x, self.weights[f"{name}.norm.gamma"], self.weights[f"{name}.norm.beta"],
                           config.layer_norm_eps, config.article_layer_norm)

@@ -1,36 +1,42 @@
 """`rtfast bench --compare FILE`: the rows of this run beside those that an earlier --json wrote."""
 
+from __future__ import annotations
+
 import textwrap
+from typing import TYPE_CHECKING, Any
 
 from rtfast.cli import blaming_the_user
 from rtfast.generate_command import parse_json
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _TIMES = ("rtfast_seconds", "numpy_seconds")
 
 
-def read(path):
+def read(path: str) -> dict[str, Any]:
     """The report in the file, or a `UserError` that says what is wrong with it."""
     with blaming_the_user(path):
         with open(path, encoding="utf-8") as file:
-            report = parse_json(file.read())
+            report: dict[str, Any] = parse_json(file.read())
         if not _is_report(report):
             raise ValueError("--compare takes a file that rtfast bench --json wrote: this one lacks the machine, "
                              "the threads or rows with their names and times")
     return report
 
 
-def _is_report(report):
+def _is_report(report: Any) -> bool:
     return (isinstance(report, dict) and isinstance(report.get("threads"), int)
             and isinstance(report.get("rows"), list) and all(map(_is_row, report["rows"]))
             and all(isinstance(text, str) for text in _setting(report).values()))
 
 
-def _is_row(row):
+def _is_row(row: Any) -> bool:
     return (isinstance(row, dict) and isinstance(row.get("name"), str)
             and all(isinstance(row.get(name), (int, float)) and 0 < row[name] < 1e9 for name in _TIMES))
 
 
-def _setting(report):
+def _setting(report: Any) -> dict[str, Any]:
     """What else the times depend on: name -> text, or None where the report does not say."""
     found = {}
     for name, *path in (("CPU", "cpu", "model"), ("backend", "backend", "in_use"), ("NumPy", "numpy", "version")):
@@ -41,7 +47,7 @@ def _setting(report):
     return {**found, "threads": str(report.get("threads"))}
 
 
-def lines(before, now, path, duration):
+def lines(before: dict[str, Any], now: dict[str, Any], path: str, duration: Callable[[float], str]) -> list[str]:
     """The comparison as lines of text; duration: writes seconds."""
     then = {row["name"]: row for row in before["rows"]}
     shared = [(then[row["name"]], row) for row in now["rows"] if row["name"] in then]
@@ -61,11 +67,11 @@ def lines(before, now, path, duration):
     return text
 
 
-def _differences(before, now):
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     old, new = _setting(before), _setting(now)
     different = [f"{name} {old[name]}, now {new[name]}" for name in new if old[name] != new[name]]
     return f" (not alike: {'; '.join(different)})" if different else ""
 
 
-def _only(where, names):
+def _only(where: str, names: list[str]) -> list[str]:
     return textwrap.wrap(f"only {where}: {'; '.join(names)}", 100, subsequent_indent="  ") if names else []

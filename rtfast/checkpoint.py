@@ -5,9 +5,12 @@ Two kinds are read: those that `save` writes, and Hugging Face's, of the familie
 No pickle is ever read, so no file can run code; what is wrong with one is a CheckpointError that names it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os
+from typing import IO, TYPE_CHECKING, Any
 
 from rtfast import huggingface_folder, safetensors_file
 from rtfast.config import Config
@@ -17,6 +20,11 @@ from rtfast.safetensors_file import CheckpointError
 from rtfast.subwords import tokenizer_of
 from rtfast.tokenizer import WordTokenizer
 from rtfast.weights import StoredWeight, array_of, check_shapes, prepare_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rtfast.typing import Array, StrPath
 
 __all__ = ["CheckpointError", "load", "save", "save_generation"]
 
@@ -31,7 +39,7 @@ MAX_CONFIG = 16 * 2**20
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
-def save(folder, config, weights, tokenizer=None):
+def save(folder: StrPath, config: Config, weights: Mapping[str, Any], tokenizer: Any = None) -> None:
     """Write config.json and model.safetensors into `folder`, which is made if need be.
 
     weights: as `prepare_weights` takes them. tokenizer: a WordTokenizer of config.vocab_size words, one that came
@@ -60,7 +68,7 @@ def save(folder, config, weights, tokenizer=None):
             safetensors_file.write(weights_file, weights)
 
 
-def load(folder, stored=False):
+def load(folder: StrPath, stored: bool = False) -> tuple[Config, dict[str, Any], Any, dict[str, Any] | None]:
     """(config, weights, tokenizer or None, generation or None) of a folder that `save` wrote, or one like it.
 
     weights: as `prepare_weights` returns them, with the very bits that were saved. generation: the fields that
@@ -89,7 +97,7 @@ def load(folder, stored=False):
             tokenizer, generation
 
 
-def _generation(folder, fields):
+def _generation(folder: str, fields: dict[str, Any]) -> dict[str, Any] | None:
     """The fields of a folder's generation_config.json, None where it has none; `fields` are config.json's.
 
     Older Hugging Face folders have them there.
@@ -106,7 +114,7 @@ def _generation(folder, fields):
     return fields
 
 
-def save_generation(folder, fields):
+def save_generation(folder: StrPath, fields: dict[str, Any] | None) -> None:
     """Write generation_config.json into `folder`; without fields there is none."""
     path = os.path.join(os.fsdecode(folder), GENERATION_FILE)
     if fields:
@@ -116,7 +124,7 @@ def save_generation(folder, fields):
         os.remove(path)
 
 
-def _check_folder(folder):
+def _check_folder(folder: str) -> None:
     """Raise the error that says best what `folder` lacks, if it lacks anything."""
     expected = f"a model folder holds {CONFIG_FILE} and {WEIGHTS_FILE}"
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else None
@@ -136,12 +144,12 @@ def _check_folder(folder):
             raise FileNotFoundError(errno.ENOENT, f"no such file ({expected})", os.path.join(folder, name))
 
 
-def _read_only(array):
+def _read_only(array: Array) -> Array:
     array.flags.writeable = False  # ours alone: prepare_weights need not copy it
     return array
 
 
-def _read_fields(path):
+def _read_fields(path: str) -> dict[str, Any]:
     """The fields of a config.json, a dict."""
     with safetensors_file.open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -154,7 +162,7 @@ def _read_fields(path):
     return fields
 
 
-def _own_config(path, fields):
+def _own_config(path: str, fields: dict[str, Any]) -> tuple[Config, Any]:
     """The Config and the tokenizer, or None, of the fields that `save` wrote."""
     if fields.get("model_type") != MODEL_TYPE:
         raise CheckpointError(
@@ -179,7 +187,7 @@ def _own_config(path, fields):
     return config, tokenizer
 
 
-def _check_tokenizer(config, tokenizer):
+def _check_tokenizer(config: Config, tokenizer: object) -> None:
     if not isinstance(tokenizer, WordTokenizer):
         raise TypeError(
             f"checkpoint: tokenizer must be a WordTokenizer or None, got {type(tokenizer).__name__}")
@@ -188,7 +196,7 @@ def _check_tokenizer(config, tokenizer):
             f"checkpoint: vocabulary must have vocab_size = {config.vocab_size} words, got {len(tokenizer)}")
 
 
-def _config_text(fields):
+def _config_text(fields: dict[str, Any]) -> bytes:
     import json
 
     text = json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
@@ -198,7 +206,7 @@ def _config_text(fields):
 
 
 @contextlib.contextmanager
-def _naming(path):
+def _naming(path: str) -> Iterator[None]:
     """Turn the body's TypeError and ValueError into a CheckpointError that names the file."""
     try:
         yield
@@ -209,7 +217,7 @@ def _naming(path):
 
 
 @contextlib.contextmanager
-def _replacing(path):
+def _replacing(path: str) -> Iterator[IO[bytes]]:
     """A new binary file that takes the place of `path` when the body succeeds and goes away when it fails."""
     temporary = f"{path}.{os.urandom(6).hex()}.tmp"
     try:

@@ -4,6 +4,8 @@ A command is a module with EXAMPLES, `add_arguments(parser)` and `run(arguments)
 for what the user can put right. It is imported only when it is called for.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import errno
@@ -11,8 +13,13 @@ import importlib
 import os
 import sys
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from rtfast import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import NoReturn
 
 #: Module of each command, and its line in the help.
 COMMANDS = {
@@ -48,15 +55,15 @@ class UserError(Exception):
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises `UserError` in place of printing its usage."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise UserError(message)
 
 
-def whole_number(least, most=None):
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     """An argument's type: an integer from `least` to `most`."""
     wanted = f"of {least} or more" if most is None else f"from {least} to {most}"
 
-    def read(text):
+    def read(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
@@ -69,7 +76,7 @@ def whole_number(least, most=None):
 
 
 @contextlib.contextmanager
-def blaming_the_user(what=""):
+def blaming_the_user(what: str = "") -> Iterator[None]:
     """Turn what the library says about the user's arguments into a `UserError`; what: begins the message."""
     try:
         yield
@@ -80,7 +87,7 @@ def blaming_the_user(what=""):
         raise UserError(start + explain(error)) from error
 
 
-def explain(error):
+def explain(error: BaseException) -> str:
     """An exception as people say it: the file, if it has one, and what is wrong."""
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}".rstrip(": ")
@@ -89,7 +96,7 @@ def explain(error):
     return reason if name is None else f"{os.fsdecode(name)}: {reason}"
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (sys.argv's by default) and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     program = f"rtfast {arguments[0]}" if arguments and arguments[0] in COMMANDS else "rtfast"
@@ -113,7 +120,7 @@ def main(argv=None):
         return _complain(program, explain(error), FAILED)
 
 
-def _run(arguments):
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return OK
@@ -128,7 +135,7 @@ def _run(arguments):
         what = "option" if name.startswith("-") else "command"
         raise UserError(f"no {what} is named {name!r}; the commands are {', '.join(COMMANDS)}")
     command = importlib.import_module(COMMANDS[name][0])
-    parser = Parser(prog=f"rtfast {name}", allow_abbrev=False, description=command.__doc__.strip(),
+    parser = Parser(prog=f"rtfast {name}", allow_abbrev=False, description=(command.__doc__ or "").strip(),
                     epilog=command.EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_arguments(parser)
     try:
@@ -138,7 +145,7 @@ def _run(arguments):
     return command.run(parsed) or OK
 
 
-def _help():
+def _help() -> str:
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
     return f"""\
@@ -156,7 +163,7 @@ options:
 {EXAMPLES}"""
 
 
-def _complain(program, message, status):
+def _complain(program: str, message: str, status: int) -> int:
     """Print the message as one line on stderr; return the status."""
     line = " ".join(message.split())
     if len(line) > MAX_MESSAGE:
@@ -165,15 +172,16 @@ def _complain(program, message, status):
     return status
 
 
-def note(line):
+def note(line: str) -> None:
     """Print a line on stderr, if there is one."""
     with contextlib.suppress(OSError, AttributeError):
         print(line, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def _warning_in_one_line(program):
-    def show(message, category, filename, lineno, file=None, line=None):
+def _warning_in_one_line(program: str) -> Iterator[None]:
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None,
+             line: str | None = None) -> None:
         _complain(program, f"warning: {message}", OK)
 
     with warnings.catch_warnings():
@@ -181,13 +189,14 @@ def _warning_in_one_line(program):
         yield
 
 
-def _survive_any_character():
+def _survive_any_character() -> None:
     """Escape what the terminal's encoding lacks, so that a user's word cannot end the program."""
     with contextlib.suppress(AttributeError, ValueError):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        stdout: Any = sys.stdout  # None, or in tests an object that only writes
+        stdout.reconfigure(errors="backslashreplace")
 
 
-def _discard_output():
+def _discard_output() -> None:
     """Send what is still buffered nowhere: the interpreter flushes it at its end."""
     with contextlib.suppress(OSError, AttributeError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

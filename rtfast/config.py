@@ -3,8 +3,13 @@
 import dataclasses
 import math
 import numbers
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rtfast.activations import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from rtfast.typing import MaybeNone
 
 #: One dimension, and a projection's width (n_heads * d_key), fit 32 bits; a matrix has fewer elements
 #: than 2**48. So no product of shapes, even in bytes and padded, can overflow the kernels' 64-bit integers.
@@ -50,9 +55,9 @@ class Config:
     n_encoder_layers: int = 6
     n_decoder_layers: int = 6
     #: width of one head's queries and keys; None becomes d_model // n_heads
-    d_key: int | None = None
+    d_key: "int | MaybeNone" = None
     #: width of one head's values; None becomes d_model // n_heads
-    d_value: int | None = None
+    d_value: "int | MaybeNone" = None
     #: positions that the model has: the longest source and the longest target, in tokens
     max_length: int = 512
     #: between the two linear layers of the feed-forward network: None, "relu", "gelu", "gelu_tanh", "silu"
@@ -114,7 +119,7 @@ class Config:
     #: "float32" or "float64": of the weights and of every intermediate value
     dtype: str = "float32"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in _SIZES:
             self._set(name, _integer(name, getattr(self, name), 1, MAX_SIZE))
         for name in _VOCABULARIES:
@@ -151,19 +156,19 @@ class Config:
         self._check_products()
 
     @property
-    def target_words(self):
+    def target_words(self) -> "int | MaybeNone":
         """Words in the target's vocabulary: target_vocab_size, or vocab_size where it is shared; None without words."""
         return self.vocab_size if self.target_vocab_size is None else self.target_vocab_size
 
     @property
-    def target_embedding(self):
+    def target_embedding(self) -> str:
         """Name of the weight that embeds target words."""
         return "embedding.weight" if self.target_vocab_size is None else "decoder.embedding.weight"
 
-    def _set(self, name, value):
+    def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # plain int or float in place of NumPy's: the rest is frozen
 
-    def _head_size(self, name):
+    def _head_size(self, name: str) -> int:
         value = getattr(self, name)
         if value is not None:
             return _integer(name, value, 1, MAX_SIZE, "None or ")
@@ -173,7 +178,7 @@ class Config:
                 f"got None with n_heads {self.n_heads} and d_model {self.d_model}")
         return self.d_model // self.n_heads
 
-    def _check_products(self):
+    def _check_products(self) -> None:
         for name in _HEAD_SIZES:
             width = self.n_heads * getattr(self, name)
             if width > MAX_SIZE:
@@ -187,12 +192,12 @@ class Config:
                 raise ValueError(f"Config: d_model * {name} must be < 2**48, got {elements}")
 
     @classmethod
-    def base(cls, vocab_size, **overrides):
+    def base(cls, vocab_size: int, **overrides: Any) -> "Config":
         """The paper's base model (table 3) for a vocabulary of `vocab_size` words."""
         return cls(vocab_size, **overrides)
 
     @classmethod
-    def article(cls, **overrides):
+    def article(cls, **overrides: Any) -> "Config":
         """The toy model of the article "The Random Transformer", with the article's own conventions.
 
         10 words, d_model 4, 2 heads of width 3, d_ff 8, 6 + 6 layers, float64; biases only in the
@@ -207,12 +212,12 @@ class Config:
         }
         return cls(**{**sizes, **overrides})
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The fields as a dict of plain Python values; `Config.from_dict` makes an equal Config of it."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @classmethod
-    def from_dict(cls, fields):
+    def from_dict(cls, fields: dict[str, Any]) -> "Config":
         """The Config of a dict of fields; those left out take their defaults, vocab_size has none.
 
         Raises TypeError for anything but a dict, ValueError naming every unknown field, and what `Config`
@@ -230,7 +235,7 @@ class Config:
         return cls(**fields)
 
 
-def _integer(name, value, least, most, optional=""):
+def _integer(name: str, value: Any, least: int, most: int, optional: str = "") -> int:
     """`value` as a plain int within least <= value <= most."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"Config: {name} must be {optional}an integer, got {_shown(value)}")
@@ -240,7 +245,7 @@ def _integer(name, value, least, most, optional=""):
     return number
 
 
-def _number(name, value, least=-MAX_NUMBER):
+def _number(name: str, value: Any, least: float = -MAX_NUMBER) -> float:
     """`value` as a plain float, finite in float32 and >= least."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"Config: {name} must be a number, got {_shown(value)}")
@@ -254,18 +259,18 @@ def _number(name, value, least=-MAX_NUMBER):
     return number
 
 
-def _choice(name, value, choices):
+def _choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"Config: {name} must be one of {_listed(choices)}, got {_shown(value)}")
     if value not in choices:
         raise ValueError(f"Config: {name} must be one of {_listed(choices)}, got {_shown(value)}")
 
 
-def _listed(choices):
+def _listed(choices: Sequence[str | None]) -> str:
     return ", ".join(repr(choice) for choice in choices)
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
     """repr(value), cut short: a message must not be megabytes, and Python prints no int of 5,000 digits."""
     try:
         text = repr(value)

@@ -4,10 +4,13 @@ Two words go through an encoder and a decoder of ten-word vocabulary and width 4
 attention's weights are the article's (rtfast.article); all other weights are random, drawn from --seed.
 """
 
+from __future__ import annotations
+
 import statistics
 import time
 import warnings
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +18,12 @@ import rtfast
 from rtfast import article, backends, kernels, show
 from rtfast.cli import whole_number
 from rtfast.steps import chosen_steps
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from rtfast.typing import Array
 
 EXAMPLES = """\
 examples:
@@ -30,7 +39,7 @@ LAYER = "encoder.layers.0"
 EPS = 1e-6
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=whole_number(0), default=DEFAULT_SEED, metavar="N",
                         help=f"draws the weights that the article leaves random (default {DEFAULT_SEED})")
     parser.add_argument("--steps", default=f"1-{len(STEPS)}", metavar="LIST",
@@ -41,7 +50,7 @@ def add_arguments(parser):
                         help="compute in float32, not in the article's float64")
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> None:
     """Print the steps asked for."""
     chosen = chosen_steps("--steps", arguments.steps, len(STEPS))
     dtype = "float32" if arguments.float32 else "float64"
@@ -58,7 +67,7 @@ def run(arguments):
         step(walk)
 
 
-def articles_model(seed, dtype):
+def articles_model(seed: int, dtype: str) -> rtfast.Transformer:
     """A Transformer of the article's sizes whose first attention is the article's; the rest is random.
 
     The model adds exact sines, the article rounded ones: the two words' embedding makes up for that, so
@@ -69,7 +78,7 @@ def articles_model(seed, dtype):
     weights = rtfast.Transformer.random(config, seed).weights
     embedding = weights["embedding.weight"].astype(np.float64)
     read = np.add(article.EMBEDDING, article.POSITIONAL_ENCODING)
-    embedding[tokenizer.encode(TEXT)] = read - kernels.positional_encoding(*read.shape, article=True)
+    embedding[tokenizer.encode(TEXT)] = read - kernels.positional_encoding(len(read), read.shape[1], article=True)
     name = f"{LAYER}.self_attention"
     return rtfast.Transformer(config, {
         **weights, "embedding.weight": embedding,
@@ -77,16 +86,16 @@ def articles_model(seed, dtype):
         f"{name}.value.weight": article.W_VALUE, f"{name}.output.weight": article.W_OUTPUT}, tokenizer)
 
 
-def first_layer(model):
+def first_layer(model: rtfast.Transformer) -> SimpleNamespace:
     """Every number of the first encoder layer, kernel by kernel; two of a kind are head 1's and head 2's."""
-    def array(values):
+    def array(values: Any) -> Array:
         return np.array(values, model.config.dtype)
 
-    def feed_forward_weight(name):
+    def feed_forward_weight(name: str) -> Array:
         return model.weights[f"{LAYER}.feed_forward.{name}"]
 
     n = SimpleNamespace(embedding=array(article.EMBEDDING), rounded=array(article.POSITIONAL_ENCODING))
-    n.positions = kernels.positional_encoding(*n.embedding.shape, article=True, dtype=n.embedding.dtype)
+    n.positions = kernels.positional_encoding(2, 4, article=True, dtype=n.embedding.dtype)
     n.x = n.embedding + n.rounded
     n.w_query, n.w_key, n.w_value = map(array, (article.W_QUERY, article.W_KEY, article.W_VALUE))
     both = np.stack([n.x, n.x])
@@ -110,12 +119,12 @@ def first_layer(model):
     return n
 
 
-def spelled(row, column):
+def spelled(row: Array, column: Array) -> str:
     """A dot product as one would write it down: 1*4 + 3*0."""
     return " + ".join(f"{a:.6g}*{b:.6g}" for a, b in zip(row, column, strict=True))
 
 
-def tokens(walk):
+def tokens(walk: SimpleNamespace) -> None:
     walk.page.say("A model reads numbers. Each word becomes its place in the vocabulary, its id.")
     words = [f"{i} {word}" for i, word in enumerate(article.VOCABULARY)]
     ids = walk.model.tokenizer.encode(TEXT)
@@ -124,14 +133,14 @@ def tokens(walk):
                      *(f"{word}  ->  {i}" for word, i in zip(article.TOKENS, ids, strict=True))])
 
 
-def embedding(walk):
+def embedding(walk: SimpleNamespace) -> None:
     walk.page.say("Each id picks a row of the embedding, a table of learned vectors. The article makes up",
                   "the two rows that it needs.")
     walk.page.formula("E = rows of the embedding", "kernels.embedding(ids, table)")
     walk.page.matrices(("E", walk.numbers.embedding, article.TOKENS))
 
 
-def positions(walk):
+def positions(walk: SimpleNamespace) -> None:
     walk.page.say("Attention alone sees no order, so each position adds a pattern of its own: sines in the",
                   "even columns, cosines in the odd ones, slower and slower from left to right. The article",
                   "goes on with two decimals (and cuts 0.99995 off to 0.99).")
@@ -141,13 +150,13 @@ def positions(walk):
                        ("PE, computed", walk.numbers.positions, article.TOKENS))
 
 
-def layer_input(walk):
+def layer_input(walk: SimpleNamespace) -> None:
     walk.page.say("The sum is what the first layer reads: which word, and where.")
     walk.page.formula("X = E + PE")
     walk.page.matrices(("X", walk.numbers.x, article.TOKENS))
 
 
-def projections(walk):
+def projections(walk: SimpleNamespace) -> None:
     n = walk.numbers
     walk.page.say("Three projections of X: the key says what a word offers, the query what it looks for, the",
                   "value what it hands over. Each head has its own three matrices; these are head 1's.")
@@ -159,7 +168,7 @@ def projections(walk):
     walk.page.say(f"So the first number of K1 is {spelled(n.x[0], n.w_key[0][:, 0])} = {n.key[0][0, 0]:.6g}.")
 
 
-def scores(walk):
+def scores(walk: SimpleNamespace) -> None:
     n, page, words = walk.numbers, walk.page, article.TOKENS
     page.say("A word's score for another is its query times the other's key: a row for who looks, a column",
              "for who is looked at. Divided by sqrt(d_key), softmax turns each row into weights that add",
@@ -174,7 +183,7 @@ def scores(walk):
     page.say("Saturated: scores that are some 20 apart leave all the weight to world, next to none to hello.")
 
 
-def heads(walk):
+def heads(walk: SimpleNamespace) -> None:
     n, page, words = walk.numbers, walk.page, article.TOKENS
     page.say("A head's output mixes the values by these weights. With weights of 0 and 1 there is no",
              "mixture: both words get world's values.")
@@ -189,7 +198,7 @@ def heads(walk):
     page.matrices(("A2", n.weights[1], words, words), ("Z2", n.heads[1], words))
 
 
-def output_projection(walk):
+def output_projection(walk: SimpleNamespace) -> None:
     n = walk.numbers
     walk.page.say("The heads' outputs side by side, 2 x 3 columns, go back to the model's width of 4.")
     walk.page.formula("Z = [Z1 Z2] W_O", "kernels.linear(z, w_o)")
@@ -197,7 +206,7 @@ def output_projection(walk):
                        ("Z", n.attended, article.TOKENS))
 
 
-def add_and_norm(walk):
+def add_and_norm(walk: SimpleNamespace) -> None:
     n = walk.numbers
     mean, deviation = n.residual.mean(axis=1), n.residual.std(axis=1)
     walk.page.say("The residual connection adds back what the layer read; layer norm then centres each row",
@@ -210,7 +219,7 @@ def add_and_norm(walk):
                        ("N", n.norm, article.TOKENS))
 
 
-def feed_forward(walk):
+def feed_forward(walk: SimpleNamespace) -> None:
     n, words = walk.numbers, article.TOKENS
     walk.page.say("Each word by itself goes through two linear layers with ReLU between them: 4 -> 8 -> 4.",
                   f"Their weights W1, b1, W2, b2 are random, from seed {walk.seed}. ReLU makes negative",
@@ -225,17 +234,17 @@ def feed_forward(walk):
                   f"there, the largest difference is {_largest_difference(walk):.1e}.")
 
 
-def _largest_difference(walk):
+def _largest_difference(walk: SimpleNamespace) -> float:
     n, attention, network = walk.numbers, f"{LAYER}.self_attention", f"{LAYER}.feed_forward"
     pairs = {"encoder.input": n.x, f"{attention}.query": n.query, f"{attention}.key": n.key,
              f"{attention}.value": n.value, f"{attention}.scores": n.scores,
              f"{attention}.weights": n.weights, f"{attention}.heads": n.heads,
              f"{attention}.output": n.attended, f"{attention}.norm": n.norm,
              f"{network}.hidden": n.hidden, f"{network}.output": n.fed, f"{network}.norm": n.output}
-    return max(np.abs(walk.trace[name] - values).max() for name, values in pairs.items())
+    return max(float(np.abs(walk.trace[name] - values).max()) for name, values in pairs.items())
 
 
-def stack(walk):
+def stack(walk: SimpleNamespace) -> None:
     walk.page.say("Six encoder layers of standard-normal weights read hello world, in float64: without",
                   "residual and layer norm, then with them. For each layer, the largest score and the",
                   "largest number it ends in:")
@@ -264,7 +273,7 @@ def stack(walk):
             walk.page.say(f"{kept} them, the numbers stay finite.")
 
 
-def random_stack(seed, **fields):
+def random_stack(seed: int, **fields: Any) -> rtfast.Transformer:
     """Standard-normal weights, and the article's embedding of the two words."""
     config = rtfast.Config.article(**fields)
     weights = rtfast.Transformer.random(config, seed, scale=1.0).weights
@@ -274,7 +283,7 @@ def random_stack(seed, **fields):
     return rtfast.Transformer(config, {**weights, "embedding.weight": table}, tokenizer)
 
 
-def decoder(walk):
+def decoder(walk: SimpleNamespace) -> None:
     trace, page = walk.trace, walk.page
     source, target = trace.tokens
     generated = walk.model.tokenizer.tokens(walk.generated)
@@ -309,7 +318,7 @@ def decoder(walk):
                for read, word, p in zip(target, generated, trace["probabilities"].max(axis=1), strict=True))
 
 
-def generation(walk):
+def generation(walk: SimpleNamespace) -> None:
     model, page = walk.model, walk.page
     ids = walk.generated
     page.say(f"Word by word, the likeliest each time (greedy), until EOS or {MOST_WORDS} words:")
@@ -330,17 +339,18 @@ def generation(walk):
     page.lines(lines)
 
 
-def _where(backend):
+def _where(backend: str) -> str:
     threads = rtfast.get_num_threads()
     if backend == "python" or threads == 1:
         return f"{backend}, 1 thread"
     return f"{backend}, up to {threads} threads"
 
 
-def median_seconds(call, budget=0.3):
+def median_seconds(call: Callable[[], object], budget: float = 0.3) -> float:
     """Median time of one call, over as many calls as fit the budget, 5 at least."""
     call()
-    times, end = [], time.perf_counter() + budget
+    times: list[float] = []
+    end = time.perf_counter() + budget
     while len(times) < 5 or time.perf_counter() < end:
         start = time.perf_counter()
         call()

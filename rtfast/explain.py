@@ -5,7 +5,10 @@ sentence that came out, with formulas, shapes and the sections of "Attention Is 
 their first and last columns; layers and heads count from 0, as in the names of model.trace(...).
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 import rtfast
 from rtfast import show
@@ -15,6 +18,14 @@ from rtfast.steps import chosen_steps
 from rtfast.translate_command import as_written
 from rtfast.walk import Walk
 from rtfast.walk_steps import numbered, steps_of
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from rtfast.model import Transformer
+    from rtfast.trace import Trace
+    from rtfast.walk_steps import Key, Step
 
 EXAMPLES = """\
 examples:
@@ -32,7 +43,7 @@ MOST_WORDS = 20
 _PRINTED = ("step", "layer", "head", "precision", "top", "width", "no_color")
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="+", help="the sentence; with --ids: token ids")
     parser.add_argument("--model", metavar="MODEL", help="a folder, or a name on the hub (default: English-Spanish)")
     parser.add_argument("--ids", action="store_true", help="the text is token ids, and so is --target")
@@ -53,7 +64,7 @@ def add_arguments(parser):
                        help="plain characters, as in a pipe or where NO_COLOR is set")
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> None:
     """Trace the sentence and print its walk, or write it as a page."""
     check_together(arguments)
     with blaming_the_user():
@@ -78,7 +89,7 @@ def run(arguments):
         walk.show(step, numbers[step.key])
 
 
-def check_together(arguments):
+def check_together(arguments: argparse.Namespace) -> None:
     """Raise UserError for options that another one makes void."""
     given = [f"--{name.replace('_', '-')}" for name in _PRINTED if getattr(arguments, name) is not None
              and getattr(arguments, name) is not False]  # 0 is given too
@@ -90,7 +101,7 @@ def check_together(arguments):
         raise UserError("--max-new-tokens cannot be given with --target: nothing is generated then")
 
 
-def traced(model, arguments):
+def traced(model: Transformer, arguments: argparse.Namespace) -> Trace:
     """The trace of the sentence that the arguments give."""
     text = " ".join(arguments.text)
     if not text.strip():
@@ -111,7 +122,7 @@ def traced(model, arguments):
         return model.trace(source, max_new_tokens=most)
 
 
-def ids_in(text):
+def ids_in(text: str) -> list[int]:
     """The token ids that text spells, such as 17 4 9 2. Raises ValueError for anything else."""
     try:
         return [int(part) for part in text.replace(",", " ").split()]
@@ -119,7 +130,7 @@ def ids_in(text):
         raise ValueError(f"--ids takes whole numbers, got {text[:80]!r}") from None
 
 
-def spelling(model, arguments):
+def spelling(model: Transformer, arguments: argparse.Namespace) -> Callable[[list[int]], str]:
     """A function from the ids of a target to the text that is shown for them."""
     if arguments.ids and model.tokenizer is None:
         return lambda ids: " ".join(map(str, ids))
@@ -128,7 +139,7 @@ def spelling(model, arguments):
     return lambda ids: model.tokenizer.decode(ids)
 
 
-def chosen(steps, numbers, arguments):
+def chosen(steps: list[Step], numbers: dict[Key, int], arguments: argparse.Namespace) -> list[Step]:
     """Those of the steps that the arguments ask for."""
     layers = {step.layer for step in steps if step.layer is not None}
     if arguments.layer is not None and arguments.layer not in layers:
@@ -139,9 +150,9 @@ def chosen(steps, numbers, arguments):
             and (arguments.layer is None or step.layer in (None, arguments.layer))]
 
 
-def listed(steps, numbers):
+def listed(steps: list[Step], numbers: dict[Key, int]) -> list[str]:
     """The kinds of steps as lines: number, title, sections."""
-    first = {}
+    first: dict[Key, Step] = {}
     for step in steps:
         first.setdefault(step.key, step)
     titles = {key: step.title(with_layer=False) for key, step in first.items()}
@@ -149,7 +160,7 @@ def listed(steps, numbers):
     return [f"{numbers[key]:3}. {titles[key]:{width}}  {step.sections}".rstrip() for key, step in first.items()]
 
 
-def headline(model):
+def headline(model: Transformer) -> str:
     """What is walked through: the model's sizes."""
     c = model.config
     return (f"An encoder of {c.n_encoder_layers} and a decoder of {c.n_decoder_layers} layers, d_model {c.d_model}, "
@@ -157,7 +168,7 @@ def headline(model):
             f"(rtfast {rtfast.__version__}, {model.backend} backend, {c.dtype})")
 
 
-def write_html(model, trace, path):
+def write_html(model: Transformer, trace: Trace, path: str) -> None:
     """Write the page, and say where."""
     from rtfast.page import write_page
 

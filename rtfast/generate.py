@@ -1,5 +1,9 @@
 """Generation for many sentences: what is decoded together, by which search, and the results in order."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from .beam_search import BeamSearch
@@ -9,13 +13,22 @@ from .greedy_search import GreedySearch
 from .logits_rules import rules_of
 from .sampling import Sampling
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rtfast.config import Config
+    from rtfast.generation_options import Limits
+    from rtfast.search import Hypothesis
+    from rtfast.typing import Ids
+    from rtfast.workspace import Workspace
+
 #: What is encoded and decoded at a time: sentences, targets (their beams or samples), source tokens.
 SENTENCES, TARGETS, SOURCE_TOKENS = 64, 256, 4096
 #: Greedy steps in one call of the engine: with a small model it keeps the GIL for so many, a few microseconds each.
 STEPS_AT_ONCE = 16
 
 
-def options_of(config, fields=None):
+def options_of(config: Config, fields: dict[str, Any] | None = None) -> GenerationOptions:
     """The `GenerationOptions` that a model starts from: its ids, and the fields of a generation_config.json.
 
     A max_length or max_new_tokens beyond the model's positions becomes as much as they allow.
@@ -28,12 +41,13 @@ def options_of(config, fields=None):
     return GenerationOptions.from_dict({**own, **given})
 
 
-def lanes(options):
+def lanes(options: GenerationOptions) -> int:
     """How many targets each sentence has at a time."""
     return options.num_return_sequences if options.do_sample else options.num_beams
 
 
-def parts(sentences, prompts, options, max_batch_tokens=None):
+def parts(sentences: Sequence[Ids], prompts: Sequence[Ids], options: GenerationOptions,
+          max_batch_tokens: int | None = None) -> Iterator[list[int]]:
     """Which sentences go together, as lists of their places: alike in prompt length, alike long.
 
     Neither changes a result: each sentence's bits are its own.
@@ -44,7 +58,8 @@ def parts(sentences, prompts, options, max_batch_tokens=None):
     most = max(1, min(SENTENCES, TARGETS // lanes(options)))
     tokens = SOURCE_TOKENS if max_batch_tokens is None else max_batch_tokens
     order = sorted(range(len(sentences)), key=lambda place: (len(prompts[place]), -len(sentences[place])))
-    part, held = [], 0
+    part: list[int] = []
+    held = 0
     for place in order:
         length = len(sentences[place])
         if part and (len(part) == most or held + length > tokens or len(prompts[place]) != len(prompts[part[0]])):
@@ -55,7 +70,9 @@ def parts(sentences, prompts, options, max_batch_tokens=None):
     yield part
 
 
-def search(workspace, decoders, options, limits, prompts, words, places, *, scores=False, stop=None):
+def search(workspace: Workspace, decoders: tuple[int, int, int | None], options: GenerationOptions, limits: Limits,
+           prompts: Ids, words: int, places: Sequence[int], *, scores: bool = False,
+           stop: Callable[[list[int]], object] | None = None) -> tuple[list[list[Hypothesis]], tuple[int, int] | None]:
     """Hypotheses, a list for each of the sentences that the workspace has encoded; and which is the first bad one,
     by its sentence and its place in that list, or None.
 
@@ -72,7 +89,8 @@ def search(workspace, decoders, options, limits, prompts, words, places, *, scor
     many = options.num_return_sequences
     sources = [b for b in range(n) for _ in range(many)]
     prompts = prompts if many == 1 else np.repeat(prompts, many, axis=0)
-    ends = stop and (lambda place, ids: stop(prompts[place, 1:].tolist() + ids))
+    ends: Callable[[int, list[int]], object] | None = stop and (
+        lambda place, ids: stop(prompts[place, 1:].tolist() + ids))
     if options.do_sample:
         draws = [generator(options.seed, place, i) for place in places for i in range(many)]
         one_by_one = Sampling(steps, options, rules, limits, sources, prompts, draws=draws, scores=scores, stop=ends)
@@ -85,6 +103,6 @@ def search(workspace, decoders, options, limits, prompts, words, places, *, scor
     return [hypotheses[i:i + many] for i in range(0, len(hypotheses), many)], None if bad is None else divmod(bad, many)
 
 
-def generator(seed, place, sample):
+def generator(seed: int | None, place: int, sample: int) -> np.random.Generator:
     """What draws sample number `sample` of the sentence in this place: with a seed always the same."""
     return np.random.default_rng(None if seed is None else [seed, place, sample])

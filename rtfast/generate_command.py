@@ -4,6 +4,8 @@ Without options the model is the article's toy: its sizes, its conventions, its 
 Without text, each line of stdin is a sentence and each line of stdout its answer; empty lines stay empty.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import os
@@ -11,6 +13,7 @@ import sys
 import zipfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +21,12 @@ import rtfast
 from rtfast.article import VOCABULARY
 from rtfast.cli import UserError, blaming_the_user, note, whole_number
 from rtfast.weights import weight_shapes
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from rtfast.typing import Array
 
 EXAMPLES = """\
 examples:
@@ -45,7 +54,7 @@ _CONFLICTS = (
 )
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     size = whole_number(1)
     parser.add_argument("text", nargs="*",
                         help="the words, or with --ids their ids; without any: lines of stdin")
@@ -73,7 +82,7 @@ def add_arguments(parser):
     group.add_argument("--save", metavar="FOLDER", help="write the model there")
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> None:
     """Make the model, save it if asked to, and answer the text or every line of stdin."""
     check_conflicts(arguments)
     model = make_model(arguments)
@@ -89,7 +98,7 @@ def run(arguments):
         print(answer(line, f"line {number}") if line.strip() else "", flush=True)
 
 
-def check_conflicts(arguments):
+def check_conflicts(arguments: argparse.Namespace) -> None:
     """Raise UserError for an option that another one would make void."""
     for name, others, reason in _CONFLICTS:
         void = [other for other in others if getattr(arguments, other) is not None]
@@ -97,13 +106,13 @@ def check_conflicts(arguments):
             raise UserError(f"{_option(void[0])} cannot be given with {_option(name)}: {reason}")
 
 
-def _option(name):
+def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
 # The model --------------------------------------------------------------------------------------
 
-def make_model(arguments):
+def make_model(arguments: argparse.Namespace) -> rtfast.Transformer:
     """The Transformer that the options describe."""
     if arguments.model is not None:
         with blaming_the_user():
@@ -125,7 +134,7 @@ def make_model(arguments):
         return rtfast.Transformer(config, weights, tokenizer)
 
 
-def config_of_sizes(arguments, tokenizer):
+def config_of_sizes(arguments: argparse.Namespace, tokenizer: rtfast.WordTokenizer) -> rtfast.Config:
     """The article's Config with the sizes of the options and the tokenizer's vocabulary."""
     asked = {
         "d_model": arguments.d_model, "n_heads": arguments.heads, "d_ff": arguments.d_ff,
@@ -143,7 +152,7 @@ def config_of_sizes(arguments, tokenizer):
                                      eos_id=tokenizer.eos_id, **fields)
 
 
-def read_config(path, tokenizer):
+def read_config(path: str, tokenizer: rtfast.WordTokenizer | None) -> tuple[rtfast.Config, rtfast.WordTokenizer | None]:
     """(Config, tokenizer or None) of a JSON file: Config.to_dict()'s fields, or a folder's config.json."""
     with blaming_the_user(path):
         fields = parse_json(Path(path).read_text(encoding="utf-8"))
@@ -161,7 +170,7 @@ def read_config(path, tokenizer):
         return rtfast.Config.from_dict(fields), tokenizer
 
 
-def parse_json(text):
+def parse_json(text: str) -> Any:
     """What the JSON text says."""
     try:
         return json.loads(text)
@@ -169,7 +178,7 @@ def parse_json(text):
         raise ValueError(f"not JSON: {error}") from None
 
 
-def _fill_in(fields, tokenizer, path):
+def _fill_in(fields: dict[str, Any], tokenizer: rtfast.WordTokenizer, path: str) -> None:
     """Let the vocabulary say what the configuration leaves open; where both speak, they must agree."""
     words = {"vocab_size": len(tokenizer), "sos_id": tokenizer.sos_id, "eos_id": tokenizer.eos_id}
     for name, value in words.items():
@@ -179,13 +188,13 @@ def _fill_in(fields, tokenizer, path):
             raise UserError(f"{path}: {name} is {fields[name]!r}, but {value} in the vocabulary")
 
 
-def read_vocabulary(path):
+def read_vocabulary(path: str) -> rtfast.WordTokenizer:
     """The tokenizer of a file with one word per line."""
     with blaming_the_user(path):
         return rtfast.WordTokenizer(Path(path).read_text(encoding="utf-8-sig").splitlines())
 
 
-def read_weights(path):
+def read_weights(path: str) -> dict[str, Array]:
     """{name: array} of an .npz file, without ever reading a pickle."""
     with blaming_the_user(path):
         if not os.path.exists(path):
@@ -199,7 +208,7 @@ def read_weights(path):
             raise UserError(f"{path}: damaged: {error}") from error
 
 
-def check_memory(config):
+def check_memory(config: rtfast.Config) -> None:
     """Raise UserError where random weights would not fit this machine's memory, before it begins to swap."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -218,7 +227,7 @@ def check_memory(config):
 class Answers:
     """Called with a sentence, as text or ids in text, the model's answer in the same form."""
 
-    def __init__(self, model, as_ids, limit):
+    def __init__(self, model: rtfast.Transformer, as_ids: bool, limit: int | None) -> None:
         self.model, self.as_ids = model, as_ids
         self._noted = False
         if not as_ids and model.tokenizer is None:
@@ -228,14 +237,14 @@ class Answers:
         if self.limit > most:
             raise UserError(f"--max-new-tokens must be at most the model's max_length of {most}, got {limit}")
 
-    def __call__(self, text, where=""):
+    def __call__(self, text: str, where: str = "") -> str:
         """The answer to `text`; where: begins the message of an error."""
         with blaming_the_user(where):
             ids = self.model.generate(self._ids(text), self.limit)
         self._note(ids)
         return " ".join(map(str, ids)) if self.as_ids else self.model.tokenizer.decode(ids)
 
-    def _ids(self, text):
+    def _ids(self, text: str) -> list[int]:
         words = text.split()
         if not words:
             raise ValueError("the text has no words")
@@ -246,17 +255,17 @@ class Answers:
         except ValueError:
             raise ValueError(f"--ids takes whole numbers, got {text.strip()[:80]!r}") from None
 
-    def _encode(self, text):
+    def _encode(self, text: str) -> list[int]:
         """The ids of the text. The library's advice for unknown words is for programs: not repeated here."""
         try:
-            return self.model.tokenizer.encode(text)
+            return list(self.model.tokenizer.encode(text))
         except ValueError as error:
             message = str(error).removeprefix("WordTokenizer: ").partition("; give unknown=")[0]
             words = getattr(self.model.tokenizer, "vocabulary", ())
             known = f"; its words are {' '.join(words)}" if 0 < len(words) <= FEW_WORDS else ""
             raise ValueError(message + known) from None
 
-    def _note(self, ids):
+    def _note(self, ids: list[int]) -> None:
         """Say once why an answer may look strange: cut short, or nothing but EOS."""
         end = self.model.config.eos_id
         if self._noted or (ids[-1] == end and len(ids) > 1):
@@ -268,7 +277,7 @@ class Answers:
             note("rtfast generate: note: the answer is empty, the first word was EOS")
 
 
-def lines_of_stdin():
+def lines_of_stdin() -> Iterator[str]:
     """The lines of stdin, one by one."""
     if sys.stdin is None:
         raise UserError("no text, and no stdin to read it from")

@@ -1,12 +1,19 @@
 """What to generate and how to search for it: one frozen, checked `GenerationOptions`."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import math
 import numbers
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rtfast.typing import Ids
 
 #: Most new tokens where no length is given and the model has positions for more.
 DEFAULT_NEW_TOKENS = 512
@@ -72,13 +79,13 @@ class GenerationOptions:
     #: divides a positive score, and multiplies a negative one, of tokens that came before; 1 does nothing
     repetition_penalty: float = 1.0
     #: sequences of ids that may not come
-    bad_words_ids: tuple | None = None
+    bad_words_ids: tuple[tuple[int, ...], ...] | None = None
     #: ids that may not come
-    suppress_tokens: tuple | None = None
+    suppress_tokens: tuple[int, ...] | None = None
     #: the token after a prompt of one token
     forced_bos_token_id: int | None = None
     #: the last token of a sentence that got as long as it may; an id or several
-    forced_eos_token_id: int | tuple | None = None
+    forced_eos_token_id: int | tuple[int, ...] | None = None
     #: the rules' scores are normalised again, to log-probabilities
     renormalize_logits: bool = False
     #: draw each token, do not take the likeliest
@@ -96,17 +103,17 @@ class GenerationOptions:
     #: starts every target; where it is None, bos_token_id does
     decoder_start_token_id: int | None = None
     #: ends a sentence; an id or several
-    eos_token_id: int | tuple | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int | None = None
     bos_token_id: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._check_values()
         self._check_together()
         self._check_idle([field.name for field in dataclasses.fields(self)])
 
     @classmethod
-    def from_dict(cls, fields):
+    def from_dict(cls, fields: dict[str, Any]) -> GenerationOptions:
         """The options of a generation_config.json: unknown fields are ignored, null is the default.
 
         `unsupported(fields)` names those among the ignored that would change the result. What the values of
@@ -119,12 +126,12 @@ class GenerationOptions:
                                if name in known and value is not None})
 
     @staticmethod
-    def unsupported(fields):
+    def unsupported(fields: dict[str, Any]) -> list[str]:
         """The names of a generation_config.json's fields that transformers would obey and that do nothing here."""
         return [name for name, value in fields.items()
                 if name in _UNSUPPORTED and value not in _UNSUPPORTED[name]]
 
-    def merged(self, **overrides):
+    def merged(self, **overrides: Any) -> GenerationOptions:
         """These options with the user's own in their place; one that does nothing then is a ValueError."""
         types = tuple(map(type, overrides.values()))
         if not _PLAIN.issuperset(types):
@@ -139,10 +146,10 @@ class GenerationOptions:
         return options
 
     @functools.cached_property
-    def _merges(self):
+    def _merges(self) -> dict[Any, GenerationOptions]:
         return {}
 
-    def _merged(self, overrides):
+    def _merged(self, overrides: dict[str, Any]) -> GenerationOptions:
         known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         unknown = [name for name in overrides if name not in known]
         if unknown:
@@ -157,29 +164,29 @@ class GenerationOptions:
         options._check_idle(overrides)
         return options
 
-    def changes(self, other):
+    def changes(self, other: GenerationOptions) -> dict[str, Any]:
         """The fields, by name, in which these options differ from `other`."""
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         return {name: value for name, value in mine.items() if value != theirs[name]}
 
     @property
-    def mode(self):
+    def mode(self) -> str:
         """The search: "greedy", "beam" or "sampling". Raises ValueError where the options do not fit together."""
         self._check_together()
         return "sampling" if self.do_sample else "beam" if self.num_beams > 1 else "greedy"
 
     @property
-    def eos_ids(self):
+    def eos_ids(self) -> tuple[int, ...]:
         """The ids that end a sentence, a tuple of none, one or several."""
         return several(self.eos_token_id)
 
     @functools.cached_property
-    def eos_array(self):
+    def eos_array(self) -> Ids:
         """The same as an array (n,) of int64."""
         return np.array(self.eos_ids, np.int64)
 
     @property
-    def start_id(self):
+    def start_id(self) -> int:
         """The id that starts every target: decoder_start_token_id, or else bos_token_id."""
         start = self.bos_token_id if self.decoder_start_token_id is None else self.decoder_start_token_id
         if start is None:
@@ -187,13 +194,13 @@ class GenerationOptions:
                              "nor bos_token_id is given")
         return start
 
-    def limits(self, prompt_length, positions=None):
+    def limits(self, prompt_length: int, positions: int | None = None) -> Limits:
         """The lengths for a prompt of so many tokens. positions: tokens that the decoder has room for, or None.
 
         The last token is never fed to the decoder, so a sentence may be one longer than that. Raises
         ValueError for a prompt or an asked length that does not fit.
         """
-        room = math.inf if positions is None else positions + 1
+        room: Any = math.inf if positions is None else positions + 1
         if prompt_length >= room:
             raise ValueError(f"{prompt_length} given tokens leave none of the decoder's {positions} positions")
         if self.max_new_tokens is not None:
@@ -215,7 +222,7 @@ class GenerationOptions:
     # Checks ---------------------------------------------------------------------------------
 
     @classmethod
-    def _unchecked(cls, values):
+    def _unchecked(cls, values: dict[str, Any]) -> GenerationOptions:
         """Options whose values are checked one by one only."""
         options = object.__new__(cls)
         for field in dataclasses.fields(cls):
@@ -223,7 +230,7 @@ class GenerationOptions:
         options._check_values()
         return options
 
-    def _check_values(self):
+    def _check_values(self) -> None:
         """Each value by itself, in plain Python types; lists become tuples."""
         for name in ("max_new_tokens", "max_length", "min_new_tokens"):
             self._replace(name, _integer, least=0 if name.startswith("min") else 1, optional=True)
@@ -259,10 +266,10 @@ class GenerationOptions:
                 raise ValueError("bad_words_ids must be lists of one id or more, "
                                  "got an empty one among them")
 
-    def _replace(self, name, check, **bounds):
+    def _replace(self, name: str, check: Callable[..., Any], **bounds: Any) -> None:
         object.__setattr__(self, name, check(name, getattr(self, name), **bounds))
 
-    def _check_together(self):
+    def _check_together(self) -> None:
         """What several values say together."""
         if self.do_sample and self.num_beams > 1:
             raise ValueError(f"do_sample must be False, or num_beams 1: beams are not sampled "
@@ -272,7 +279,7 @@ class GenerationOptions:
                 f"num_return_sequences must be at most num_beams {self.num_beams} where "
                 f"do_sample is False, got {self.num_return_sequences}")
 
-    def _check_idle(self, given):
+    def _check_idle(self, given: Iterable[str]) -> None:
         """The given options must do something in this mode. A default value asks for nothing."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         asked = [name for name in given if getattr(self, name) != defaults[name]]
@@ -293,26 +300,27 @@ class GenerationOptions:
                                  f"got {getattr(self, name)!r}")
 
 
-def several(ids):
+def several(ids: Any) -> tuple[int, ...]:
     """An id, several or None as a tuple."""
     if ids is None:
         return ()
     return ids if isinstance(ids, tuple) else (ids,)
 
 
-def _integer(name, value, least, most=MAX_ID, optional=False):
+def _integer(name: str, value: Any, least: int, most: int = MAX_ID, optional: bool = False) -> int | None:
     """`value` as a plain int within least..most, or None where it is optional."""
     if value is None and optional:
         return None
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         wanted = "None or an integer" if optional else "an integer"
         raise TypeError(f"{name} must be {wanted}, got {value!r}")
-    if not least <= value <= most:
+    number = int(value)
+    if not least <= number <= most:
         raise ValueError(f"{name} must be within {least}..{most}, got {value}")
-    return int(value)
+    return number
 
 
-def _number(name, value, least=-math.inf, most=math.inf, above=-math.inf):
+def _number(name: str, value: Any, least: float = -math.inf, most: float = math.inf, above: float = -math.inf) -> float:
     """`value` as a plain float, finite, least <= value <= most, and > above."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
@@ -324,19 +332,19 @@ def _number(name, value, least=-math.inf, most=math.inf, above=-math.inf):
     return number
 
 
-def _listed(name, value, of_what):
+def _listed(name: str, value: Any, of_what: str) -> list[Any]:
     """`value` as a list; text, a number and a dict are none."""
     if isinstance(value, (str, bytes, dict)) or not hasattr(value, "__iter__"):
         raise TypeError(f"{name} must be a list of {of_what}, got {value!r}")
     return list(value)
 
 
-def _ids(name, value):
+def _ids(name: str, value: Any) -> tuple[int | None, ...]:
     """`value` as a tuple of ids."""
     return tuple(_integer(name, number, 0) for number in _listed(name, value, "ids"))
 
 
-def _id_or_ids(name, value):
+def _id_or_ids(name: str, value: Any) -> int | tuple[int | None, ...] | None:
     """`value`, an id, several or None, with several as a tuple."""
     if value is None or isinstance(value, numbers.Number):
         return _integer(name, value, 0, optional=True)

@@ -1,8 +1,20 @@
 """One token after the other: the likeliest (greedy search), or one that is drawn (sampling.py)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .search import Hypothesis, best
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from rtfast.generation_options import GenerationOptions, Limits
+    from rtfast.logits_rules import Rules
+    from rtfast.search import Steps
+    from rtfast.typing import Floats, Ids
 
 
 class GreedySearch:
@@ -18,20 +30,23 @@ class GreedySearch:
     for each target, and `bad`, the first target whose logits turned NaN, or None, are complete.
     """
 
-    def __init__(self, steps, options, rules, limits, sources, prompts, *, scores=False, stop=None, at_once=1):
+    def __init__(self, steps: Steps, options: GenerationOptions, rules: Rules, limits: Limits, sources: Iterable[int],
+                 prompts: Ids, *, scores: bool = False, stop: Callable[[int, list[int]], object] | None = None,
+                 at_once: int = 1) -> None:
         self._steps, self._options, self._rules, self._limits = steps, options, rules, limits
         self._scores, self._stop, self._at_once = scores, stop, at_once
         self._sources, self._prompts = list(sources), prompts
-        self._ids, self._totals = [[] for _ in prompts], np.zeros(len(prompts))
-        self.bad = None
+        self._ids: list[list[int]] = [[] for _ in prompts]
+        self._totals = np.zeros(len(prompts))
+        self.bad: int | None = None
 
     @property
-    def hypotheses(self):
+    def hypotheses(self) -> list[Hypothesis]:
         if not self._scores:
             return [Hypothesis(ids, None) for ids in self._ids]
         return [Hypothesis(ids, total) for ids, total in zip(self._ids, self._totals.tolist(), strict=True)]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[list[int], Ids]]:
         running, parents = list(range(len(self._prompts))), None  # the target behind each row of a step
         so_far, latest = self._prompts, np.ascontiguousarray(self._prompts[:, -1])
         eos, stop, with_ids = set(self._options.eos_ids), self._stop, bool(self._rules)
@@ -64,7 +79,8 @@ class GreedySearch:
                 parents, latest, running = going_on, latest[going_on], [running[row] for row in going_on]
                 so_far = so_far[going_on]
 
-    def _advance(self, latest, parents, so_far, running, left):
+    def _advance(self, latest: Ids, parents: list[int] | None, so_far: Ids, running: list[int],
+                 left: int) -> tuple[Ids, Floats]:
         """Steps, `left` at most: the ids and values (steps, R) of the running targets' next tokens.
         After all but the last of them every target goes on."""
         if self._rules or self._stop is not None:

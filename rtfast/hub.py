@@ -1,9 +1,15 @@
 """Models by their names on the Hugging Face hub, by the package `huggingface_hub`."""
 
+from __future__ import annotations
+
 import os
 import re
+from typing import TYPE_CHECKING
 
 from .safetensors_file import CheckpointError
+
+if TYPE_CHECKING:
+    from rtfast.typing import StrPath
 
 #: "owner/name", or an old model without an owner such as "t5-small".
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
@@ -15,13 +21,14 @@ FILES = (
 )
 
 
-def is_name(name):
+def is_name(name: object) -> bool:
     """Whether this is a model's name on the hub rather than a path: owner/name, no folder that is there."""
     return isinstance(name, str) and not os.path.exists(name) and _NAME.fullmatch(name) is not None \
         and "/" in name and ".." not in name
 
 
-def folder_of(name, revision=None, cache_dir=None, local_files_only=False):
+def folder_of(name: str, revision: str | None = None, cache_dir: StrPath | None = None,
+              local_files_only: bool = False) -> str:
     """The folder of a model on the hub, downloaded with progress bars unless its files are in the cache.
 
     revision, cache_dir, local_files_only: as of `huggingface_hub.snapshot_download`. Raises ImportError where that
@@ -35,7 +42,7 @@ def folder_of(name, revision=None, cache_dir=None, local_files_only=False):
         raise ImportError(f"{name!r} is no folder here, and models are downloaded by the package 'huggingface_hub': "
                           "pip install 'rtfast[hub]', or give a folder") from None
     try:
-        folder = huggingface_hub.snapshot_download(
+        folder: str = huggingface_hub.snapshot_download(
             name, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only,
             allow_patterns=list(FILES))
     except errors.GatedRepoError:

@@ -3,7 +3,10 @@
 Nothing is read outside the folder (and the blobs its links lead to), and no pickle at all.
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,20 +14,30 @@ from rtfast import safetensors_file
 from rtfast.safetensors_file import CheckpointError
 from rtfast.weights import StoredWeight, check_shapes, prepare_weights
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from rtfast.config import Config
+    from rtfast.families.source import Family, Source
+    from rtfast.safetensors_file import StoredTensor
+    from rtfast.typing import Array, Shape
+
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 #: 64 MB: room for the index of millions of tensors
 MAX_INDEX = 64 * 2**20
 
 
-class _Fields(dict):
+class _Fields(dict[str, Any]):
     """config.json's fields; one that is missing is a ValueError that names it."""
 
-    def __missing__(self, name):
+    def __missing__(self, name: str) -> Any:
         raise ValueError(f"{name} is missing")
 
 
-def read(folder, fields, family, naming):
+def read(folder: str, fields: dict[str, Any], family: Family,
+         naming: Callable[[str], AbstractContextManager[None]]) -> tuple[Config, dict[str, Any]]:
     """(config, weights, most of them `StoredWeight`) of a folder of a family (rtfast/families) whose config.json
     holds `fields`.
 
@@ -32,7 +45,8 @@ def read(folder, fields, family, naming):
     """
     shards = _shards(folder)
     config_path = os.path.join(folder, "config.json")
-    tensors = {}  # their names and shapes, from the headers alone: nothing large is read before all of them fit
+    # Their names and shapes, from the headers alone: nothing large is read before all of them fit.
+    tensors: dict[str, StoredTensor] = {}
     for path in shards:
         found = safetensors_file.stored(path)
         twice = sorted(set(found) & set(tensors))
@@ -43,7 +57,7 @@ def read(folder, fields, family, naming):
     with naming(config_path):
         config = family.config_of(_Fields(fields), shapes)
     sources = family.sources(config)
-    wanted = {}  # their name -> our names
+    wanted: dict[str, list[str]] = {}  # their name -> our names
     for ours, source in sources.items():
         theirs = next((name for name in source.names if name in shapes), None)
         if theirs is not None:
@@ -55,7 +69,7 @@ def read(folder, fields, family, naming):
         return config, prepare_weights(config, weights)
 
 
-def _weight(name, source, tensor, dtype):
+def _weight(name: str, source: Source, tensor: StoredTensor, dtype: str) -> Array | StoredWeight:
     """A matrix is left in its file until it is packed; the small rest is read."""
     if len(tensor.shape) == 2 and not source.flat:
         return StoredWeight(name, tensor, dtype, source.transposed, slice(source.skip, None))
@@ -64,7 +78,8 @@ def _weight(name, source, tensor, dtype):
     return array
 
 
-def _check(config, family, sources, wanted, shapes):
+def _check(config: Config, family: Family, sources: Mapping[str, Source], wanted: Mapping[str, list[str]],
+           shapes: Mapping[str, Shape]) -> None:
     """Raise one ValueError that lists all missing, unexpected and misshapen tensors."""
     found = {ours: sources[ours].shape(shapes[theirs]) for theirs, names in wanted.items() for ours in names}
     for ours, source in sources.items():
@@ -77,7 +92,7 @@ def _check(config, family, sources, wanted, shapes):
         raise ValueError(f"{len(others)} tensors that this family does not have: {listed}")
 
 
-def _shards(folder):
+def _shards(folder: str) -> list[str]:
     """Paths of the files that hold the weights."""
     if os.path.exists(os.path.join(folder, WEIGHTS_FILE)):
         return [os.path.join(folder, WEIGHTS_FILE)]

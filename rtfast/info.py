@@ -1,5 +1,7 @@
 """What runs here, and why: the build of the kernels, the CPU, the threads, Python, NumPy, what is missing."""
 
+from __future__ import annotations
+
 import json
 import os
 import platform
@@ -7,11 +9,15 @@ import subprocess
 import sys
 import textwrap
 from importlib import metadata, util
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import rtfast
 from rtfast import backends, threads
+
+if TYPE_CHECKING:
+    import argparse
 
 EXAMPLES = """\
 examples:
@@ -43,11 +49,11 @@ OPTIONAL = {
 _MORE_FEATURES = ("AVX512VNNI", "AVX512BF16", "ASIMDDP")
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the same facts as JSON")
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> None:
     """Print the facts."""
     found = facts()
     if arguments.json:
@@ -56,7 +62,7 @@ def run(arguments):
         print("\n".join(lines(found)))
 
 
-def facts():
+def facts() -> dict[str, Any]:
     """All that there is to say, as plain values."""
     return {
         "rtfast": {"version": rtfast.__version__, "folder": os.path.dirname(os.path.abspath(__file__))},
@@ -74,7 +80,7 @@ def facts():
     }
 
 
-def lines(found):
+def lines(found: dict[str, Any]) -> list[str]:
     """The facts as lines of text."""
     backend, cpu, python, numpy = found["backend"], found["cpu"], found["python"], found["numpy"]
     rows = [("rtfast", f"{found['rtfast']['version']} in {found['rtfast']['folder']}"),
@@ -96,12 +102,12 @@ def lines(found):
     return text
 
 
-def _chosen_by(variable, otherwise):
+def _chosen_by(variable: str, otherwise: str) -> str:
     value = os.environ.get(variable, "").strip()
     return f"{variable}={value}" if value else otherwise
 
 
-def why_not(name):
+def why_not(name: str) -> str | None:
     """Why backend `name` cannot run here, or None if it can."""
     lacking = backends.missing_features(name)
     if lacking:
@@ -115,14 +121,14 @@ def why_not(name):
     return None
 
 
-def cpu_features():
+def cpu_features() -> list[str]:
     """Those features of this CPU that a backend asks for or that could serve one."""
     wanted = [feature for _, features in backends.BACKENDS.values() for feature in features]
     found = backends.cpu_features()
     return [feature for feature in dict.fromkeys((*wanted, *_MORE_FEATURES)) if found.get(feature, False)]
 
 
-def cpu_model():
+def cpu_model() -> str:
     """The CPU's name as its maker has it, or the kind of machine."""
     if sys.platform == "darwin":
         try:
@@ -141,7 +147,7 @@ def cpu_model():
     return platform.processor() or platform.machine()
 
 
-def version(name):
+def version(name: str) -> str | None:
     """Version of an installed distribution, or None."""
     try:
         return metadata.version(name)
@@ -149,7 +155,7 @@ def version(name):
         return None
 
 
-def blas():
+def blas() -> str:
     """The BLAS that NumPy multiplies with: as it runs where threadpoolctl can tell, else as it was built."""
     if util.find_spec("threadpoolctl") is not None:
         import threadpoolctl

@@ -1,8 +1,16 @@
 """Sentences as users give them - ids, arrays, nested lists, text - checked, and results in the same form."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rtfast.config import Config
+    from rtfast.typing import Array, Floats, Ids, MaybeNone, Tokenizer
 
 
 class Batch:
@@ -11,14 +19,14 @@ class Batch:
     width: S of a (B, S) batch, or None where the sentences came as a list of several lengths.
     """
 
-    def __init__(self, sentences, single, width):
+    def __init__(self, sentences: list[Ids], single: bool, width: int | None) -> None:
         self.sentences, self.single, self.width = sentences, single, width
 
-    def parts(self, size):
+    def parts(self, size: int) -> list[list[Ids]]:
         """The sentences, `size` at a time."""
         return [self.sentences[i:i + size] for i in range(0, len(self.sentences), size)]
 
-    def shaped(self, rows):
+    def shaped(self, rows: Floats) -> Floats | list[Floats]:
         """Rows (all tokens, width) as (S, width), (B, S, width) with zeros for padding, or a list of (S, width)."""
         if self.single:
             return rows
@@ -32,7 +40,7 @@ class Batch:
         return out
 
 
-def one(ids):
+def one(ids: Ids) -> Batch:
     """A batch of one checked sentence that came alone."""
     return Batch([ids], True, None)
 
@@ -41,11 +49,11 @@ class _Kind(NamedTuple):
     """What sentences of one argument are: its name, and the model's limits on them."""
 
     name: str
-    config: object
+    config: Config
     #: text -> ids, or None
-    encode: object
+    encode: Callable[[str], Sequence[int]] | None
     pad: int | None
-    words: int
+    words: int | MaybeNone
     #: the id that text begins with here, or None; it stays where it is also the padding
     start: int | None = None
     #: cut what is longer than the model reads
@@ -54,7 +62,7 @@ class _Kind(NamedTuple):
     optional: bool = False
 
 
-def read_source(given, name, config, tokenizer, truncation=False):
+def read_source(given: Any, name: str, config: Config, tokenizer: Tokenizer | None, truncation: bool = False) -> Batch:
     """A `Batch` of source sentences: a tail of pad_id is no part of them, and text is tokenized.
 
     truncation: a longer one keeps its first max_length - 1 tokens and its last, which may be EOS.
@@ -62,29 +70,31 @@ def read_source(given, name, config, tokenizer, truncation=False):
     """
     if not isinstance(truncation, bool):
         raise TypeError(f"truncation must be True or False, got {truncation!r}")
-    return _read(given, _Kind(name, config, tokenizer and tokenizer.encode, config.pad_id, config.vocab_size, None,
-                              truncation))
+    encode = None if tokenizer is None else tokenizer.encode
+    return _read(given, _Kind(name, config, encode, config.pad_id, config.vocab_size, None, truncation))
 
 
-def read_target(given, name, config, tokenizer):
+def read_target(given: Any, name: str, config: Config, tokenizer: Tokenizer | None) -> Batch:
     """A `Batch` of what the decoder reads: as `read_source`, but text begins with SOS.
 
     Where pad_id is also sos_id, as in Marian's models, the first one is the SOS.
     """
-    return _read(given, _Kind(name, config, tokenizer and tokenizer.encode_target, config.pad_id,
-                              config.target_words, start=config.sos_id))
+    encode = None if tokenizer is None else tokenizer.encode_target
+    return _read(given, _Kind(name, config, encode, config.pad_id, config.target_words, start=config.sos_id))
 
 
-def read_scored(given, name, config, tokenizer):
+def read_scored(given: Any, name: str, config: Config, tokenizer: Tokenizer | None) -> Batch:
     """A `Batch` of whole targets without SOS: text ends with EOS."""
-    def encode(text):
+    def encode(text: str) -> list[int]:
+        assert tokenizer is not None  # else nobody encodes
         ids, end = list(tokenizer.encode_target(text)), config.eos_id
         return ids if end is None or ids[-1:] == [end] else [*ids, end]
 
-    return _read(given, _Kind(name, config, tokenizer and encode, config.pad_id, config.target_words))
+    known = None if tokenizer is None else encode
+    return _read(given, _Kind(name, config, known, config.pad_id, config.target_words))
 
 
-def read_prefixes(given, name, config, n):
+def read_prefixes(given: Any, name: str, config: Config, n: int) -> list[Ids]:
     """Ids (P,) that each of n targets begins with: one row of ids for all of them, or one for each."""
     kind = _Kind(name, config, None, None, config.target_words, optional=True)
     batch = _read(given, kind)
@@ -96,7 +106,7 @@ def read_prefixes(given, name, config, n):
     return batch.sentences
 
 
-def check_batch_tokens(tokens):
+def check_batch_tokens(tokens: Any) -> None:
     """Raise unless max_batch_tokens is None or a positive integer."""
     if tokens is not None and (isinstance(tokens, bool) or not hasattr(tokens, "__index__")):
         raise TypeError(f"max_batch_tokens must be None or an integer, got {tokens!r}")
@@ -104,7 +114,7 @@ def check_batch_tokens(tokens):
         raise ValueError(f"max_batch_tokens must be 1 or more, got {tokens}")
 
 
-def _read(given, kind):
+def _read(given: Any, kind: _Kind) -> Batch:
     if isinstance(given, str):
         return one(_check(_tokens(given, kind), kind.name, kind))
     array = _plain(given)
@@ -122,7 +132,7 @@ def _read(given, kind):
     raise ValueError(f"{kind.name} must be ids (length,) or (batch, length), got shape {array.shape}")
 
 
-def _plain(values):
+def _plain(values: Any) -> Array:
     """An array of what should be ids, an array of objects where it has no regular shape."""
     try:
         return np.asarray(values)
@@ -130,14 +140,14 @@ def _plain(values):
         return np.asarray(values, object)
 
 
-def check_pairs(source, target):
+def check_pairs(source: Batch, target: Batch) -> None:
     """Raise ValueError unless there are as many targets as sources."""
     if len(source.sentences) != len(target.sentences) or source.single != target.single:
         raise ValueError(f"as many targets as sources are needed, got {len(source.sentences)} sources "
                          f"and {len(target.sentences)} targets")
 
 
-def check_one_length(source, target):
+def check_one_length(source: Batch, target: Batch) -> None:
     """Raise ValueError unless all sources have one length, and all targets."""
     for batch, name in ((source, "src"), (target, "tgt")):
         lengths = sorted({len(ids) for ids in batch.sentences})
@@ -146,7 +156,7 @@ def check_one_length(source, target):
                              "trace them one at a time")
 
 
-def _tokens(text, kind):
+def _tokens(text: Any, kind: _Kind) -> list[int]:
     if kind.encode is None:
         raise ValueError(f"{kind.name} is text, but this model has no tokenizer; give ids")
     if not isinstance(text, str):
@@ -155,13 +165,13 @@ def _tokens(text, kind):
     return ids if kind.start is None else [kind.start, *ids]
 
 
-def _batch(sentences, kind, width):
+def _batch(sentences: Sequence[Any], kind: _Kind, width: int | None) -> Batch:
     if not sentences:
         raise ValueError(f"{kind.name} holds no sentence")
     return Batch([_check(ids, f"{kind.name}[{b}]", kind) for b, ids in enumerate(sentences)], False, width)
 
 
-def _check(ids, name, kind):
+def _check(ids: Any, name: str, kind: _Kind) -> Ids:
     """One sentence as an int64 array without its tail of padding, a first token that is `start` kept."""
     ids, pad, most = np.asarray(ids), kind.pad, kind.config.max_length
     if ids.ndim != 1:

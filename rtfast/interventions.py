@@ -1,8 +1,20 @@
 """Changing intermediates in the middle of a run: what comes after is computed from the changed values."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .trace import rows_of, shaped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rtfast.inputs import Batch
+    from rtfast.program import Program, Traced
+    from rtfast.typing import Change, Executor, Floats
+    from rtfast.workspace import Workspace
 
 
 class Interventions:
@@ -12,11 +24,12 @@ class Interventions:
     is given a copy of it and returns that array. A program may lack some of the names.
     """
 
-    def __init__(self, workspace, which, program, batch, changes):
+    def __init__(self, workspace: Workspace, which: int, program: Program, batch: Batch,
+                 changes: Mapping[str, Change]) -> None:
         self._workspace, self._which, self._program = workspace, which, program
         self._batch, self._changes = batch, changes
 
-    def run(self, executor):
+    def run(self, executor: Executor) -> None:
         """The ops of a program that was prepared, stopping where something changes."""
         which, done = self._which, 0
         items = [item for item in self._program.traced if item.name in self._changes]
@@ -29,7 +42,7 @@ class Interventions:
                 self._change(executor, i, item)
         executor.run_ops(which, done, len(self._program.ops))
 
-    def _change(self, executor, i, item):
+    def _change(self, executor: Executor, i: int, item: Traced) -> None:
         which, op = self._which, item.op
         old = shaped(self._workspace.traced(which, item), item, self._batch)
         rows = rows_of(_changed(item.name, old, self._changes[item.name]), item, self._batch)
@@ -42,13 +55,13 @@ class Interventions:
             executor.run_ops(which, i, i + 1)
         elif op.kind == "embedding":
             with np.errstate(all="ignore"):
-                rows = sum(executor.read_extra(which, op, name) for name in ("embedding", "position"))
+                rows = executor.read_extra(which, op, "embedding") + executor.read_extra(which, op, "position")
             executor.write(which, op.output, 0, rows)
         else:  # the residual inside add_layer_norm
             executor.write(which, op.output, 0, self._workspace.normalised(op, rows))
 
 
-def _changed(name, old, change):
+def _changed(name: str, old: Floats, change: Change) -> Floats:
     """What goes in the place of `old`, of its shape and type. Raises TypeError or ValueError for what cannot."""
     new = np.asarray(change(old.copy()) if callable(change) else change)
     if new.dtype.kind not in "biuf":

@@ -10,8 +10,11 @@ argument. Dimensions may be 0. NaN and infinities go the way of IEEE 754, withou
 Section numbers are those of "Attention Is All You Need".
 """
 
+from __future__ import annotations
+
 import math
 import operator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +36,9 @@ from rtfast.arguments import (
     tidy,
 )
 
+if TYPE_CHECKING:
+    from rtfast.typing import Array, ArrayLike, DTypeLike, Floats, Ids, Packed, Shape
+
 __all__ = [
     "pack", "matmul", "linear", "activate", "exp", "erf", "tanh", "softmax", "layer_norm", "add_layer_norm",
     "attention", "embedding", "argmax", "top_k", "positional_encoding",
@@ -45,7 +51,7 @@ MOST_TOP = 64
 LARGE_WEIGHT = 4 << 20
 
 
-def pack(weight):
+def pack(weight: ArrayLike | Packed) -> Packed:
     """A copy of `weight` (d_in, d_out) in the layout that the running backend multiplies fastest.
 
     Worth it for a weight that is used again: as `weight` of `linear` or `b` of `matmul` it gives the
@@ -53,15 +59,18 @@ def pack(weight):
     that packed it: another one raises TypeError. A weight packed already is returned as it is.
     """
     weight, _ = floating("pack", weight=weight)
+    packed: Packed
     if is_packed(weight):
-        return weight
+        packed = weight
+        return packed
     if weight.ndim != 2:
         raise ValueError(f"pack: weight must have shape (d_in, d_out), got {weight.shape}")
     backend = backends.active()
-    return backend.pack(weight, False, backend.weight_memory() if weight.nbytes >= LARGE_WEIGHT else None)
+    packed = backend.pack(weight, False, backend.weight_memory() if weight.nbytes >= LARGE_WEIGHT else None)
+    return packed
 
 
-def matmul(a, b, out=None):
+def matmul(a: ArrayLike, b: ArrayLike | Packed, out: Floats | None = None) -> Floats:
     """The matrix product: (..., m, k) @ (k, n) or (..., k, n) -> (..., m, n).
 
     Leading axes broadcast as in NumPy; b may be packed. With k = 0 the result is zeros.
@@ -92,7 +101,7 @@ def matmul(a, b, out=None):
     return deliver(result, out)
 
 
-def _broadcast(a, b):
+def _broadcast(a: Array, b: Array) -> Shape:
     try:
         return np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError:
@@ -101,7 +110,8 @@ def _broadcast(a, b):
             f"got a {a.shape} and b {b.shape}") from None
 
 
-def linear(x, weight, bias=None, activation=None, out=None):
+def linear(x: ArrayLike, weight: ArrayLike | Packed, bias: ArrayLike | None = None, activation: str | None = None,
+           out: Floats | None = None) -> Floats:
     """activation(x @ weight + bias), section 3.3: (..., d_in) -> (..., d_out).
 
     weight (d_in, d_out), plain or packed; bias (d_out,) or None; activation None, 'relu', 'gelu',
@@ -125,7 +135,7 @@ def linear(x, weight, bias=None, activation=None, out=None):
     return deliver(result, out)
 
 
-def _activation_code(function, activation):
+def _activation_code(function: str, activation: object) -> int:
     if activation is None or isinstance(activation, str):
         code = ACTIVATIONS.get(activation)
         if code is not None:
@@ -134,7 +144,7 @@ def _activation_code(function, activation):
     raise ValueError(f"{function}: activation must be one of {choices}, got {activation!r}")
 
 
-def activate(x, activation, out=None):
+def activate(x: ArrayLike, activation: str | None, out: Floats | None = None) -> Floats:
     """The activation of every element: x of any shape -> the same shape. out may be x.
 
     activation None, 'relu' (section 3.3), 'gelu' (x Phi(x)), 'gelu_tanh' or 'silu' (x sigmoid(x)).
@@ -146,7 +156,7 @@ def activate(x, activation, out=None):
     return deliver(result, out)
 
 
-def exp(x, out=None):
+def exp(x: ArrayLike, out: Floats | None = None) -> Floats:
     """e^x of every element, as softmax uses it: x of any shape -> the same shape. out may be x.
 
     The largest error, in units of the last place, is in docs/kernels.md; likewise for erf and tanh.
@@ -154,30 +164,30 @@ def exp(x, out=None):
     return _elementary("exp", x, out)
 
 
-def erf(x, out=None):
+def erf(x: ArrayLike, out: Floats | None = None) -> Floats:
     """The error function of every element, as GELU uses it: x of any shape -> the same shape. out may be x."""
     return _elementary("erf", x, out)
 
 
-def tanh(x, out=None):
+def tanh(x: ArrayLike, out: Floats | None = None) -> Floats:
     """The hyperbolic tangent of every element: x of any shape -> the same shape. out may be x."""
     return _elementary("tanh", x, out)
 
 
-def _elementary(function, x, out):
+def _elementary(function: str, x: ArrayLike, out: Floats | None) -> Floats:
     x, _ = floating(function, x=x)
     result = _elementwise_output(function, out, x)
     backends.active().activate(x.reshape(-1), ELEMENTARY[function], result.reshape(-1))
     return deliver(result, out)
 
 
-def _elementwise_output(function, out, x, *weights):
+def _elementwise_output(function: str, out: Floats | None, x: Array, *weights: Array | None) -> Array:
     """As `output`, of x's shape; here out may be x itself."""
     inputs = weights if out is x else (x, *weights)
     return output(function, out, x.shape, x.dtype, *inputs)
 
 
-def softmax(x, out=None):
+def softmax(x: ArrayLike, out: Floats | None = None) -> Floats:
     """exp(x) / sum(exp(x)) along the last axis, section 3.2.1: (..., n) -> (..., n). out may be x.
 
     A row of -inf only gives NaN, as its sum is 0.
@@ -192,7 +202,8 @@ def softmax(x, out=None):
     return deliver(result, out)
 
 
-def layer_norm(x, gamma=None, beta=None, eps=1e-5, out=None, article=False):
+def layer_norm(x: ArrayLike, gamma: ArrayLike | None = None, beta: ArrayLike | None = None, eps: float = 1e-5,
+               out: Floats | None = None, article: bool = False) -> Floats:
     """(x - mean) / sqrt(variance + eps) * gamma + beta along the last axis, section 3.1.
 
     (..., d) -> (..., d); gamma and beta (d,) or None each; variance is the population's;
@@ -209,7 +220,8 @@ def layer_norm(x, gamma=None, beta=None, eps=1e-5, out=None, article=False):
     return deliver(result, out)
 
 
-def add_layer_norm(x, y, gamma=None, beta=None, eps=1e-5, out=None, article=False):
+def add_layer_norm(x: ArrayLike, y: ArrayLike, gamma: ArrayLike | None = None, beta: ArrayLike | None = None,
+                   eps: float = 1e-5, out: Floats | None = None, article: bool = False) -> Floats:
     """layer_norm(x + y), the end of every sub-layer, section 3.1: (..., d), (..., d) -> (..., d).
 
     x and y have one shape; the rest as in `layer_norm`.
@@ -228,7 +240,7 @@ def add_layer_norm(x, y, gamma=None, beta=None, eps=1e-5, out=None, article=Fals
     return deliver(result, out)
 
 
-def _check_norm(function, x, gamma, beta, eps):
+def _check_norm(function: str, x: Array, gamma: Array | None, beta: Array | None, eps: Any) -> float:
     has_axes(function, "x", x, 1)
     is_vector(function, "gamma", gamma, x.shape[-1], "x.shape[-1]")
     is_vector(function, "beta", beta, x.shape[-1], "x.shape[-1]")
@@ -238,7 +250,8 @@ def _check_norm(function, x, gamma, beta, eps):
     return number
 
 
-def attention(q, k, v, mask=None, causal=False, scale=None, return_weights=False):
+def attention(q: ArrayLike, k: ArrayLike, v: ArrayLike, mask: ArrayLike | None = None, causal: bool = False,
+              scale: float | None = None, return_weights: bool = False) -> Floats | tuple[Floats, Floats]:
     """Scaled dot-product attention, section 3.2.1: softmax(scale q k^T) v.
 
     q (..., heads, T, d_key), k (..., heads, S, d_key), v (..., heads, S, d_value) with equal leading
@@ -276,12 +289,12 @@ def attention(q, k, v, mask=None, causal=False, scale=None, return_weights=False
     weights = np.empty((batch, target, source), dtype) if return_weights else None
     backends.active().attention(q, k, v, mask, bool(causal), scale, out, None, None, weights)
     out = out.reshape(*leading, target, d_value)
-    if return_weights:
+    if weights is not None:
         return out, weights.reshape(*leading, target, source)
     return out
 
 
-def _attention_mask(mask, shape):
+def _attention_mask(mask: Any, shape: Shape) -> Array:
     """`mask` broadcast to `shape` (..., T, S), as uint8 (batch, T, S)."""
     mask = np.asarray(mask)
     if mask.dtype != np.bool_:
@@ -296,7 +309,7 @@ def _attention_mask(mask, shape):
     return as_matrices(tidy(mask)).view(np.uint8)
 
 
-def embedding(ids, table, out=None):
+def embedding(ids: ArrayLike, table: ArrayLike, out: Floats | None = None) -> Floats:
     """The rows of `table` (vocabulary, d) that `ids` name, section 3.4: ids (...) -> (..., d).
 
     ids: integers of any shape; one outside 0 <= id < vocabulary raises ValueError, anything but
@@ -311,7 +324,7 @@ def embedding(ids, table, out=None):
     return deliver(result, out)
 
 
-def argmax(x):
+def argmax(x: ArrayLike) -> Any:
     """Index of the first maximum along the last axis, int64: (..., n) -> (...); the first NaN wins.
 
     Raises ValueError for n = 0. For x (n,) the result is a NumPy integer.
@@ -325,7 +338,7 @@ def argmax(x):
     return result[()]
 
 
-def top_k(x, k, log_softmax=False):
+def top_k(x: ArrayLike, k: int, log_softmax: bool = False) -> tuple[Floats, Ids]:
     """The k largest numbers along the last axis, descending, and where they are: (..., n) -> two of (..., min(k, n)).
 
     Of equal ones the first comes first; a NaN counts as the largest. log_softmax: the values are those of
@@ -347,7 +360,7 @@ def top_k(x, k, log_softmax=False):
     return values, indices
 
 
-def positional_encoding(length, d_model, article=False, dtype=np.float64):
+def positional_encoding(length: int, d_model: int, article: bool = False, dtype: DTypeLike = np.float64) -> Floats:
     """The sinusoids that mark positions, section 3.5: a table (length, d_model).
 
     Columns 2i and 2i + 1 hold the sine and cosine of position / 10000^(2i / d_model). article: column

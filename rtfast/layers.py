@@ -4,24 +4,34 @@ Every function takes the program, the name that its intermediates and weights go
 reads, and the config; it returns the buffer it wrote. `x` is (rows, d_model).
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any
 
 from .kernels import MOST_TOP
 from .norms import NORMS
 from .program import OUTPUT, TARGET, View
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rtfast.config import Config
+    from rtfast.program import Buffer, Cache, Program
+
 #: Words whose bounds are computed side by side (BYTE_COLUMNS in csrc/bytes.h).
 SCREEN_WIDTH = 32
 
 
-def given_states(program, name, dimension, d_model, formula="given", inputs=()):
+def given_states(program: Program, name: str, dimension: str, d_model: int, formula: str = "given",
+                 inputs: Sequence[str] = ()) -> Buffer:
     """States that the caller gives, in place of an embedding: (rows, d_model)."""
     out = program.buffer(f"{name}.input", dimension, d_model)
     program.trace_output(program.append("input", out.name, (), out), formula, inputs)
     return out
 
 
-def embedding(program, name, dimension, config):
+def embedding(program: Program, name: str, dimension: str, config: Config) -> Buffer:
     """Word vectors plus positions (sections 3.4 and 3.5), normalised where the config says so: (rows, d_model)."""
     out = program.buffer(f"{name}.input", dimension, config.d_model)
     table = config.target_embedding if dimension == TARGET else "embedding.weight"
@@ -39,7 +49,8 @@ def embedding(program, name, dimension, config):
     return norm(program, f"{name}.embedding", out, config) if config.embedding_norm else out
 
 
-def linear(program, name, x, d_out, *, weight=None, bias=None, activation=None, transposed=False, source=None):
+def linear(program: Program, name: str, x: Buffer, d_out: int, *, weight: str | None = None, bias: str | None = None,
+           activation: str | None = None, transposed: bool = False, source: str | None = None) -> Buffer:
     """activation(x W + b) (section 3.3): (rows, d_out).
 
     weight: its name if not {name}.weight; bias: its name, or None without one; transposed: the weight lies
@@ -55,7 +66,7 @@ def linear(program, name, x, d_out, *, weight=None, bias=None, activation=None, 
     return out
 
 
-def _projections(program, name, x, parts, config):
+def _projections(program: Program, name: str, x: Buffer, parts: Sequence[str], config: Config) -> list[View]:
     """Several projections of x as one product; a view of its columns for each (section 3.2.2)."""
     widths = {"query": config.d_key, "key": config.d_key, "value": config.d_value}
     total = sum(config.n_heads * widths[part] for part in parts)
@@ -73,11 +84,12 @@ def _projections(program, name, x, parts, config):
     return views
 
 
-def _store(program, name, key, value, cache):
+def _store(program: Program, name: str, key: View, value: View, cache: Cache) -> None:
     program.append("store", f"{name}.store", (key, value), None, cache=cache)
 
 
-def _attend(program, name, query, memory_names, cache, *, causal, config):
+def _attend(program: Program, name: str, query: View, memory_names: tuple[str, str], cache: Cache, *, causal: bool,
+            config: Config) -> Buffer:
     """softmax(Q K^T * scale) V, head by head, and the heads side by side (section 3.2.1)."""
     scale = config.attention_scale if config.attention_scale is not None else 1 / math.sqrt(config.d_key)
     out = program.buffer(f"{name}.concatenated", query.buffer.dimension, config.n_heads * config.d_value)
@@ -101,26 +113,26 @@ def _attend(program, name, query, memory_names, cache, *, causal, config):
                   bias=f"{name}.output.bias" if config.attention_bias else None)
 
 
-def self_attention(program, name, x, cache, *, causal, config):
+def self_attention(program: Program, name: str, x: Buffer, cache: Cache, *, causal: bool, config: Config) -> Buffer:
     """Multi-head attention of a sequence to itself (section 3.2.2): (rows, d_model)."""
     query, key, value = _projections(program, name, x, ("query", "key", "value"), config)
     _store(program, name, key, value, cache)
     return _attend(program, name, query, (key.name, value.name), cache, causal=causal, config=config)
 
 
-def cross_memory(program, name, states, cache, config):
+def cross_memory(program: Program, name: str, states: Buffer, cache: Cache, config: Config) -> None:
     """Keys and values of the encoder's output, once per source sentence (section 3.2.3)."""
     key, value = _projections(program, name, states, ("key", "value"), config)
     _store(program, name, key, value, cache)
 
 
-def cross_attention(program, name, x, cache, config):
+def cross_attention(program: Program, name: str, x: Buffer, cache: Cache, config: Config) -> Buffer:
     """Multi-head attention of the target to the source (section 3.2.3): (rows, d_model)."""
     (query,) = _projections(program, name, x, ("query",), config)
     return _attend(program, name, query, (f"{name}.key", f"{name}.value"), cache, causal=False, config=config)
 
 
-def feed_forward(program, name, x, config):
+def feed_forward(program: Program, name: str, x: Buffer, config: Config) -> Buffer:
     """activation(x W1 + b1) W2 + b2 (section 3.3), or with a gate activation(x W_gate) * (x W1): (rows, d_model)."""
     biases = (f"{name}.hidden.bias", f"{name}.output.bias") if config.feed_forward_bias else (None, None)
     if config.gated:
@@ -129,7 +141,7 @@ def feed_forward(program, name, x, config):
     return linear(program, f"{name}.output", hidden, config.d_model, bias=biases[1])
 
 
-def _gated(program, name, x, config):
+def _gated(program: Program, name: str, x: Buffer, config: Config) -> Buffer:
     """activation(x W_gate) * (x W_hidden), the two products as one: (rows, d_ff)."""
     parts = ("gate", "hidden")
     both = program.buffer(f"{name}.projections", x.dimension, 2 * config.d_ff)
@@ -147,7 +159,7 @@ def _gated(program, name, x, config):
     return out
 
 
-def _norm_details(name, config, eps=None):
+def _norm_details(name: str, config: Config, eps: float | None = None) -> tuple[tuple[str, ...], dict[str, Any], str]:
     """(weights, options, formula) of the norm that the config has; eps: if not layer_norm_eps."""
     weights = (f"{name}.norm.gamma",) if config.rms_norm else (f"{name}.norm.gamma", f"{name}.norm.beta")
     form = "rms" if config.rms_norm else "article" if config.article_layer_norm else "paper"
@@ -157,7 +169,7 @@ def _norm_details(name, config, eps=None):
     return weights, {"eps": config.layer_norm_eps if eps is None else eps, "form": NORMS[form]}, formula
 
 
-def norm(program, name, x, config, eps=None):
+def norm(program: Program, name: str, x: Buffer, config: Config, eps: float | None = None) -> Buffer:
     """Layer norm (section 3.1): (rows, d_model). eps: if not the config's layer_norm_eps."""
     weights, options, formula = _norm_details(name, config, eps)
     out = program.buffer(f"{name}.norm", x.dimension, config.d_model)
@@ -166,7 +178,7 @@ def norm(program, name, x, config, eps=None):
     return out
 
 
-def add(program, name, x, sublayer, config):
+def add(program: Program, name: str, x: Buffer, sublayer: Buffer, config: Config) -> Buffer:
     """The residual connection x + sublayer (section 3.1): (rows, d_model)."""
     out = program.buffer(f"{name}.residual", x.dimension, config.d_model)
     op = program.append("add", out.name, (x, sublayer), out)
@@ -174,7 +186,7 @@ def add(program, name, x, sublayer, config):
     return out
 
 
-def sublayer(program, name, x, config, function):
+def sublayer(program: Program, name: str, x: Buffer, config: Config, function: Callable[[Buffer], Buffer]) -> Buffer:
     """function(x) with its residual connection and norm, in the config's order (section 3.1): (rows, d_model)."""
     if not config.norm_first:
         return add_and_norm(program, name, x, function(x), config)
@@ -182,7 +194,7 @@ def sublayer(program, name, x, config, function):
     return add(program, name, x, made, config) if config.residual else made
 
 
-def add_and_norm(program, name, x, sublayer, config):
+def add_and_norm(program: Program, name: str, x: Buffer, sublayer: Buffer, config: Config) -> Buffer:
     """LayerNorm(x + sublayer) (section 3.1), or as much of it as the config keeps: (rows, d_model)."""
     if not config.residual and not config.norm:
         return sublayer
@@ -198,7 +210,8 @@ def add_and_norm(program, name, x, sublayer, config):
     return out
 
 
-def encoder_layer(program, name, x, cache, config, *, causal=False):
+def encoder_layer(program: Program, name: str, x: Buffer, cache: Cache, config: Config, *,
+                  causal: bool = False) -> Buffer:
     """Self-attention and feed-forward, each with residual and norm (section 3.1)."""
     attention, feeding = f"{name}.self_attention", f"{name}.feed_forward"
     x = sublayer(program, attention, x, config, lambda x: self_attention(
@@ -206,7 +219,8 @@ def encoder_layer(program, name, x, cache, config, *, causal=False):
     return sublayer(program, feeding, x, config, lambda x: feed_forward(program, feeding, x, config))
 
 
-def decoder_layer(program, name, x, self_cache, cross_cache, config, *, causal=True):
+def decoder_layer(program: Program, name: str, x: Buffer, self_cache: Cache, cross_cache: Cache, config: Config, *,
+                  causal: bool = True) -> Buffer:
     """Self-attention that does not see the future, cross-attention and feed-forward (section 3.1)."""
     attention, crossing, feeding = (f"{name}.{part}" for part in ("self_attention", "cross_attention", "feed_forward"))
     x = sublayer(program, attention, x, config, lambda x: self_attention(
@@ -215,7 +229,7 @@ def decoder_layer(program, name, x, self_cache, cross_cache, config, *, causal=T
     return sublayer(program, feeding, x, config, lambda x: feed_forward(program, feeding, x, config))
 
 
-def _wanted(program, x, config):
+def _wanted(program: Program, x: Buffer, config: Config) -> Buffer:
     """The rows asked for, scaled as the last linear layer wants them: (output rows, d_model)."""
     wanted = program.buffer(f"{x.name}.wanted", OUTPUT, x.width)
     op = program.append("gather", wanted.name, (x,), wanted, options={"scale": config.output_scale})
@@ -224,13 +238,13 @@ def _wanted(program, x, config):
     return wanted
 
 
-def _output_layer(config):
+def _output_layer(config: Config) -> tuple[str, str | None, bool]:
     """Weight, bias or None, and whether the weight lies transposed, of the last linear layer."""
     return (config.target_embedding if config.tie_embeddings else "output.weight",
             "output.bias" if config.output_bias else None, config.tie_embeddings)
 
 
-def next_word(program, x, config, *, probabilities, choose):
+def next_word(program: Program, x: Buffer, config: Config, *, probabilities: bool, choose: bool) -> None:
     """Logits of the rows asked for, and softmax or the likeliest words (section 3.4): (output rows, vocab_size)."""
     wanted, (weight, bias, transposed) = _wanted(program, x, config), _output_layer(config)
     logits = linear(program, "logits", wanted, config.target_words, weight=weight, bias=bias, transposed=transposed,
@@ -247,7 +261,7 @@ def next_word(program, x, config, *, probabilities, choose):
         program.results["top"] = out
 
 
-def likeliest_words(program, x, config):
+def likeliest_words(program: Program, x: Buffer, config: Config) -> None:
     """The likeliest words of the rows asked for and their logits, without the others': see csrc/screen.pxi."""
     wanted, (weight, bias, _) = _wanted(program, x, config), _output_layer(config)
     details = {"weights": (weight,), "bias": (bias,) if bias else ()}

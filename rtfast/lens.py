@@ -1,10 +1,18 @@
 """The logit lens: what the decoder would say if it ended after each of its layers."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .transformer import decoder_states, output_program
 from .workspace import Workspace, capacity_for
 
+if TYPE_CHECKING:
+    from rtfast.trace import Trace
+    from rtfast.typing import Floats
 
-def lens(trace):
+
+def lens(trace: Trace) -> dict[str, Floats]:
     """Name of the decoder's state -> logits (T, vocab_size), or (B, T, vocab_size) of a batch: see `Trace.lens`."""
     model = trace.model
     if model is None:

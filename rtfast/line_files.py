@@ -1,11 +1,17 @@
 """Lines in and out of files and pipes: in chunks that nobody waits for, whole, and resumed where they ended."""
 
+from __future__ import annotations
+
 import os
 import select
 import stat
 import sys
+from typing import IO, TYPE_CHECKING
 
 from rtfast.cli import UserError, blaming_the_user, note
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: A line is read whole; this many bytes are far more than a model has positions for.
 MAX_LINE = 2**20
@@ -17,7 +23,7 @@ _BLOCK = 2**16
 class LineReader:
     """The lines of a file, or of stdin. name: as messages have it; size: bytes of a regular file, else None."""
 
-    def __init__(self, path=None):
+    def __init__(self, path: str | None = None) -> None:
         self.name = "stdin" if path is None else path
         self.read_bytes, self.number = 0, 0
         self._held, self._ended, self._opened = bytearray(), False, None
@@ -37,16 +43,16 @@ class LineReader:
         except (OSError, AttributeError, ValueError):  # an object in memory
             self._number_of_file = self.size = None
 
-    def __enter__(self):
+    def __enter__(self) -> LineReader:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self._opened is not None:
             self._opened.close()
 
-    def chunk(self, most):
+    def chunk(self, most: int) -> list[tuple[int, str]]:
         """The next lines, (number from 1, text) each: `most`, or as many as come without a pause; none at the end."""
-        lines = []
+        lines: list[tuple[int, str]] = []
         while len(lines) < most:
             line = self._line(wait=not lines)
             if line is None:
@@ -54,13 +60,13 @@ class LineReader:
             lines.append(line)
         return lines
 
-    def skip(self, n):
+    def skip(self, n: int) -> None:
         """Read over n lines; UserError if there are fewer."""
         for _ in range(n):
             if self._line(wait=True) is None:
                 raise UserError(f"{self.name}: has {self.number} lines, but the output has {n} already")
 
-    def _line(self, wait):
+    def _line(self, wait: bool) -> tuple[int, str] | None:
         """(number, text) of the next line, None at the end or, unless told to wait, where none comes soon."""
         searched = 0
         while (end := self._held.find(b"\n", searched)) < 0 and not self._ended:
@@ -81,7 +87,7 @@ class LineReader:
             raise UserError(
                 f"{self.name}: line {self.number}: not UTF-8: {error.reason} at byte {error.start + 1}") from None
 
-    def _soon(self):
+    def _soon(self) -> bool:
         if self._number_of_file is None:
             return True
         try:
@@ -89,7 +95,7 @@ class LineReader:
         except (OSError, ValueError):  # not on this system, or not this kind of file
             return True
 
-    def _fetch(self):
+    def _fetch(self) -> None:
         with blaming_the_user(self.name):
             if self._number_of_file is not None:
                 block = os.read(self._number_of_file, _BLOCK)
@@ -104,7 +110,8 @@ class LineReader:
 class LineWriter:
     """Whole lines to a file, or to stdout. done: lines that the file had already, of those to resume after."""
 
-    def __init__(self, path=None, *, resume=False, force=False, together=1):
+    def __init__(self, path: str | None = None, *, resume: bool = False, force: bool = False,
+                 together: int = 1) -> None:
         """together: lines that belong to one line of the input: what is resumed are whole such groups."""
         self.done, self._path, self._file = 0, path, None
         if path is None:
@@ -119,27 +126,27 @@ class LineWriter:
                 self._file.truncate(end)
                 self._file.seek(end)
 
-    def __enter__(self):
+    def __enter__(self) -> LineWriter:
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._file is not None:
             self._file.close()
             if kind is KeyboardInterrupt:
                 note(f"rtfast translate: interrupted; --output {self._path} --resume goes on where it ended")
 
-    def write(self, lines):
+    def write(self, lines: Sequence[str]) -> None:
         """Write lines, each with its newline, and let them be seen."""
         if self._file is None:
             print("\n".join(lines), flush=True)
             return
         data = memoryview("".join(line + "\n" for line in lines).encode("utf-8", "backslashreplace"))
-        with blaming_the_user(self._path):
+        with blaming_the_user(self._path or ""):
             while data:
                 data = data[self._file.write(data):]
 
 
-def _whole_lines(file, together):
+def _whole_lines(file: IO[bytes], together: int) -> tuple[int, int]:
     """How many whole groups of `together` lines a file has, and where the last of them ends, in bytes."""
     lines, end, position, last = 0, 0, 0, 0
     while block := file.read(_BLOCK):

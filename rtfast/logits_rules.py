@@ -5,11 +5,24 @@ place. What a rule does is what the logits processor of that name does in transf
 options give the same ids.
 """
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .generation_options import several
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeAlias
+
+    from rtfast.generation_options import GenerationOptions, Limits
+    from rtfast.typing import Floats, Ids
+
+    #: Changes scores (R, V) of rows that have ids (R, T), in place.
+    Rule: TypeAlias = Callable[[Floats, Ids], None]
 
 LOWEST = -np.inf
 NOTHING = np.empty(0, np.int64)
@@ -18,10 +31,10 @@ NOTHING = np.empty(0, np.int64)
 class RepetitionPenalty:
     """Tokens that came before: a negative score is multiplied by the penalty, another divided by it."""
 
-    def __init__(self, penalty):
+    def __init__(self, penalty: float) -> None:
         self.penalty = np.float32(penalty)
 
-    def __call__(self, scores, ids):
+    def __call__(self, scores: Floats, ids: Ids) -> None:
         seen = np.take_along_axis(scores, ids, axis=1)
         # A token that came twice is written twice, with one value.
         np.put_along_axis(scores, ids, np.where(seen < 0, seen * self.penalty, seen / self.penalty), axis=1)
@@ -30,10 +43,10 @@ class RepetitionPenalty:
 class NoRepeatNgram:
     """The tokens that would complete an n-gram of `size` tokens that the row has already are excluded."""
 
-    def __init__(self, size):
+    def __init__(self, size: int) -> None:
         self.size = size
 
-    def __call__(self, scores, ids):
+    def __call__(self, scores: Floats, ids: Ids) -> None:
         n, length = self.size, ids.shape[1]
         if length < n:
             return
@@ -46,13 +59,13 @@ class NoRepeatNgram:
 class Excluded:
     """Some tokens are excluded always: bad words of one token, suppressed tokens."""
 
-    def __init__(self, tokens):
+    def __init__(self, tokens: Iterable[int]) -> None:
         self.tokens = np.array(sorted(set(tokens)), np.int64)
 
-    def __call__(self, scores, ids):
+    def __call__(self, scores: Floats, ids: Ids) -> None:
         scores[:, self.tokens] = LOWEST
 
-    def excluded(self, length):
+    def excluded(self, length: int) -> Ids:
         return self.tokens
 
 
@@ -62,14 +75,14 @@ class BadWords:
     words: tuples of two or more ids.
     """
 
-    def __init__(self, words):
-        by_length = {}
+    def __init__(self, words: Iterable[tuple[int, ...]]) -> None:
+        by_length: dict[int, list[tuple[int, ...]]] = {}
         for word in dict.fromkeys(words):
             by_length.setdefault(len(word) - 1, []).append(word)
         self.groups = [(before, np.array([word[:-1] for word in group]), np.array([word[-1] for word in group]))
                        for before, group in by_length.items()]
 
-    def __call__(self, scores, ids):
+    def __call__(self, scores: Floats, ids: Ids) -> None:
         for before, starts, lasts in self.groups:
             if before <= ids.shape[1]:
                 row, word = np.nonzero((ids[:, None, ids.shape[1] - before:] == starts).all(axis=2))
@@ -79,54 +92,54 @@ class BadWords:
 class MinLength:
     """EOS is excluded until a row has `length` tokens, the prompt counted."""
 
-    def __init__(self, length, eos_ids):
+    def __init__(self, length: int, eos_ids: Sequence[int]) -> None:
         self.length, self.eos_ids = length, np.asarray(eos_ids, dtype=np.int64)
 
-    def __call__(self, scores, ids):
+    def __call__(self, scores: Floats, ids: Ids) -> None:
         scores[:, self.excluded(ids.shape[1])] = LOWEST
 
-    def excluded(self, length):
+    def excluded(self, length: int) -> Ids:
         return self.eos_ids if length < self.length else self.eos_ids[:0]
 
 
 class Forced:
     """Rows of `length` tokens go on with one of `tokens`: these have score 0, and all others are excluded."""
 
-    def __init__(self, length, tokens):
+    def __init__(self, length: int, tokens: Sequence[int]) -> None:
         self.length, self.tokens = length, np.asarray(tokens, dtype=np.int64)
 
-    def __call__(self, scores, ids):
+    def __call__(self, scores: Floats, ids: Ids) -> None:
         if ids.shape[1] == self.length:
             scores[...] = LOWEST
             scores[:, self.tokens] = 0.0
 
-    def excluded(self, length):
+    def excluded(self, length: int) -> Ids | None:
         return None if length == self.length else self.tokens[:0]
 
 
 class Renormalize:
     """The scores become log-probabilities again; the last of the rules."""
 
-    def __call__(self, scores, ids):
+    def __call__(self, scores: Floats, ids: Ids) -> None:
         log_softmax(scores, out=scores)
 
 
 class Rules:
     """The rules that the options ask for, in transformers' order; false where there are none."""
 
-    def __init__(self, rules, vocab_size):
+    def __init__(self, rules: Iterable[Rule], vocab_size: int) -> None:
         self.rules, self.vocab_size = tuple(rules), vocab_size
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rules)
 
-    def __call__(self, scores, ids):
+    def __call__(self, scores: Floats, ids: Ids) -> Floats:
         """Apply all to scores (R, V) of rows that have ids (R, T), in place."""
         for rule in self.rules:
             rule(scores, ids)
         return scores
 
-    def excluded(self, length):
+    def excluded(self, length: int) -> Ids | None:
         """The tokens, ascending, that the rules exclude in rows of `length` tokens, where that is all they do.
 
         None where they do more, or it depends on the row: then the scores of all tokens are needed.
@@ -146,13 +159,13 @@ class Rules:
 
 
 @functools.lru_cache(maxsize=64)
-def rules_of(options, limits, vocab_size):
+def rules_of(options: GenerationOptions, limits: Limits, vocab_size: int) -> Rules:
     """The `Rules` of options (`GenerationOptions`) for sentences of `limits`; without warpers. They keep no state.
 
     Raises ValueError for an id that the vocabulary has not.
     """
     _check_ids(options, vocab_size)
-    rules = []
+    rules: list[Rule] = []
     if options.repetition_penalty != 1.0:
         rules.append(RepetitionPenalty(options.repetition_penalty))
     if options.no_repeat_ngram_size:
@@ -178,7 +191,7 @@ def rules_of(options, limits, vocab_size):
     return Rules(rules, vocab_size)
 
 
-def _check_ids(options, vocab_size):
+def _check_ids(options: GenerationOptions, vocab_size: int) -> None:
     named = {"bad_words_ids": [token for word in options.bad_words_ids or () for token in word],
              "suppress_tokens": options.suppress_tokens or (), "eos_token_id": options.eos_ids,
              "forced_bos_token_id": several(options.forced_bos_token_id),
@@ -192,19 +205,19 @@ def _check_ids(options, vocab_size):
 # Warpers: what a draw is among ----------------------------------------------------------------
 
 
-def warp_temperature(scores, temperature):
+def warp_temperature(scores: Floats, temperature: float) -> None:
     """Divide the scores; in place."""
     scores /= np.float32(temperature)
 
 
-def keep_top_k(scores, k):
+def keep_top_k(scores: Floats, k: int) -> None:
     """Exclude what is less than the k-th largest score of its row (equal ones stay); in place."""
     k = min(k, scores.shape[1])
     kth = np.partition(scores, -k, axis=1)[:, -k:][:, :1]
     scores[scores < kth] = LOWEST
 
 
-def keep_top_p(scores, p):
+def keep_top_p(scores: Floats, p: float) -> None:
     """Exclude the least likely tokens that have a probability of at most 1 - p together, never the likeliest."""
     order = np.argsort(scores, axis=1, kind="stable")
     below = np.cumsum(softmax(np.take_along_axis(scores, order, axis=1)), axis=1, dtype=np.float32)
@@ -214,13 +227,13 @@ def keep_top_p(scores, p):
     scores[row, order[row, place]] = LOWEST
 
 
-def keep_min_p(scores, p):
+def keep_min_p(scores: Floats, p: float) -> None:
     """Exclude tokens that have less than p times the probability of the row's likeliest; in place."""
     probabilities = softmax(scores)
     scores[probabilities < np.float32(p) * probabilities.max(axis=1, keepdims=True)] = LOWEST
 
 
-def warp(scores, options, top_k=True):
+def warp(scores: Floats, options: GenerationOptions, top_k: bool = True) -> Floats:
     """Temperature, top-k, top-p and min-p as far as options ask for them, in transformers' order, in place.
 
     top_k: False where the scores are the top-k already.
@@ -236,17 +249,17 @@ def warp(scores, options, top_k=True):
     return scores
 
 
-def softmax(scores):
+def softmax(scores: Floats) -> Floats:
     """Probabilities (R, V) of scores (R, V); NaN in a row that excludes every token."""
     with np.errstate(invalid="ignore"):
-        out = np.exp(scores - scores.max(axis=1, keepdims=True))
+        out: Floats = np.exp(scores - scores.max(axis=1, keepdims=True))
         out /= out.sum(axis=1, keepdims=True)
     return out
 
 
-def log_softmax(scores, out=None):
+def log_softmax(scores: Floats, out: Floats | None = None) -> Floats:
     """Log-probabilities (R, V) of scores (R, V); NaN in a row that excludes every token."""
     with np.errstate(invalid="ignore"):
-        out = np.subtract(scores, scores.max(axis=1, keepdims=True), out=out)
-        out -= np.log(np.exp(out).sum(axis=1, keepdims=True))
-    return out
+        result: Floats = np.subtract(scores, scores.max(axis=1, keepdims=True), out=out)
+        result -= np.log(np.exp(result).sum(axis=1, keepdims=True))
+    return result

@@ -4,9 +4,12 @@ A model is immutable and may be shared by threads. It holds its programs and its
 each call borrows a workspace (idle_workspaces.py) for the memory that it changes.
 """
 
+from __future__ import annotations
+
 import copy
 import os
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +28,17 @@ from .transformer import decoder_program, encoder_program
 from .weights import prepare_weights, random_weights
 from .workspace import capacity_for
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from rtfast.config import Config
+    from rtfast.generation_options import Limits
+    from rtfast.idle_workspaces import _Borrowed
+    from rtfast.logits_rules import Rules
+    from rtfast.program import Program
+    from rtfast.search import Hypothesis
+    from rtfast.typing import Array, Change, Floats, Ids, MaybeNone, Patterns, Sentences, StrPath, Tokenizer
+
 ENCODER, ENCODER_WITH_MEMORY, DECODER, DECODER_WITH_CHOICE, SCREENED_DECODER = range(5)
 
 #: Words and steps from which on it is worth to keep the output layer as bytes too, and to look at these first.
@@ -35,17 +49,19 @@ class Transformer:
     """An encoder-decoder Transformer ("Attention Is All You Need", section 3).
 
     config: a `Config`. weights: names (see `weights.weight_shapes`) to arrays or nested lists, the
-    user's own values. tokenizer: anything with encode(text) -> ids and decode(ids) -> text. generation: fields of
+    user's own values. tokenizer: anything with encode(text) -> ids, encode_target(text) -> ids and decode(ids) -> text.
+    generation: fields of
     `GenerationOptions`, as a generation_config.json has them, the defaults of `generate`.
 
     Raises TypeError and ValueError for weights that do not fit the config, all of them named at once.
     """
 
-    def __init__(self, config, weights, tokenizer=None, generation=None):
+    def __init__(self, config: Config, weights: Mapping[str, Any], tokenizer: Tokenizer | None = None,
+                 generation: dict[str, Any] | None = None) -> None:
         if config.vocab_size is None:
             raise ValueError("Transformer: config must have a vocab_size, got None; from_torch's models have no words")
         self.config = config
-        self.tokenizer = tokenizer
+        self.tokenizer: Tokenizer | MaybeNone = tokenizer
         #: how `generate` generates where it is not told: a GenerationOptions
         self.generation = generate.options_of(config, generation)
         if isinstance(tokenizer, WordTokenizer) and len(tokenizer) != config.vocab_size:
@@ -53,15 +69,17 @@ class Transformer:
                              f"{config.vocab_size}")
         self._backend_name = backends.backend()
         self._backend = backends.active()
-        self._programs = (encoder_program(config, memory=False), encoder_program(config, memory=True),
-                          decoder_program(config), decoder_program(config, choose=True))
+        self._programs: tuple[Program, ...] = (
+            encoder_program(config, memory=False), encoder_program(config, memory=True),
+            decoder_program(config), decoder_program(config, choose=True))
         if self._backend.can_screen() and config.dtype == "float32" and config.target_words >= WORTH_SCREENING:
             self._programs += (decoder_program(config, screen=True),)
         self._packed = PackedWeights(self._backend, config, prepare_weights(config, weights), self._programs)
         self._workspaces = IdleWorkspaces(self._backend, self._programs, self._packed, config.max_length)
 
     @classmethod
-    def random(cls, config, seed=0, vocabulary=None, scale=None):
+    def random(cls, config: Config, seed: int = 0, vocabulary: Iterable[str] | None = None,
+               scale: float | None = None) -> Transformer:
         """A model with seeded random weights, and a word tokenizer where a vocabulary is given.
 
         scale: multiplies standard-normal matrices; 1 / sqrt(d_in) each by default, and 1.0 in the article.
@@ -69,30 +87,30 @@ class Transformer:
         tokenizer = None if vocabulary is None else WordTokenizer(vocabulary)
         return cls(config, random_weights(config, seed, scale), tokenizer)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         c = self.config
         return (f"Transformer(d_model={c.d_model}, n_heads={c.n_heads}, d_ff={c.d_ff}, "
                 f"layers={c.n_encoder_layers}+{c.n_decoder_layers}, vocab_size={c.vocab_size}, "
                 f"dtype={c.dtype}, backend={self._backend_name})")
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         from .notebook import model_html
 
         return model_html(self)
 
     @property
-    def weights(self):
+    def weights(self) -> dict[str, Array]:
         """Name to array, read-only, in order of use. Matrices are unpacked anew each time: keep the dict."""
         return self._packed.weights()
 
     @property
-    def backend(self):
+    def backend(self) -> str:
         """The backend that this model was packed for."""
         return self._backend_name
 
     # The forward pass -----------------------------------------------------------------------
 
-    def encode(self, ids):
+    def encode(self, ids: Sentences) -> Any:
         """Encoder states (section 3.1) of source ids (S,) -> (S, d_model) or (B, S) -> (B, S, d_model).
 
         A list of sentences of several lengths gives a list of (S, d_model). Text is tokenized. A tail of
@@ -112,7 +130,7 @@ class Transformer:
             self._warn_of_nan(batch.sentences, None)
         return batch.shaped(states)
 
-    def logits(self, src_ids, tgt_ids):
+    def logits(self, src_ids: Sentences, tgt_ids: Sentences) -> Any:
         """Next-word logits (section 3.4) after each target token: (T, vocab_size) or (B, T, vocab_size).
 
         src_ids (S,) or (B, S); tgt_ids (T,) or (B, T): what the decoder reads, from SOS on. Errors as `encode`.
@@ -124,7 +142,7 @@ class Transformer:
                   for part, target_part in zip(source.parts(BATCH), target.parts(BATCH), strict=True)]
         return target.shaped(np.concatenate(logits))
 
-    def _logits(self, sources, targets):
+    def _logits(self, sources: list[Ids], targets: list[Ids]) -> Floats:
         """Of checked ids, a few sentences: (all target tokens, target words)."""
         with self._borrow(sources, targets) as workspace:
             workspace.encode(ENCODER_WITH_MEMORY, sources)
@@ -136,8 +154,10 @@ class Transformer:
 
     # Generation -----------------------------------------------------------------------------
 
-    def generate(self, src, max_new_tokens=None, *, decoder_input_ids=None, truncation=False, max_batch_tokens=None,
-                 stopping_criteria=None, return_dict_in_generate=False, output_attentions=False, **options):
+    def generate(self, src: Sentences, max_new_tokens: int | None = None, *, decoder_input_ids: Any = None,
+                 truncation: bool = False, max_batch_tokens: int | None = None,
+                 stopping_criteria: Callable[[list[int]], object] | None = None, return_dict_in_generate: bool = False,
+                 output_attentions: bool = False, **options: Any) -> Any:
         """Target ids of source sentences, by greedy search, beam search or sampling, each with its KV cache.
 
         src: ids (S,) or (B, S), a list of sentences, or text. decoder_input_ids: what every target begins with,
@@ -170,7 +190,8 @@ class Transformer:
             found = [row[0] for row in found]
         return found[0] if batch.single else found
 
-    def stream(self, src, max_new_tokens=None, *, decoder_input_ids=None, truncation=False, **options):
+    def stream(self, src: Sentences, max_new_tokens: int | None = None, *, decoder_input_ids: Any = None,
+               truncation: bool = False, **options: Any) -> Iterator[Any]:
         """The tokens of one sentence as they are generated: a generator of ids, of pieces of text for text.
 
         As `generate` without beams; the pieces side by side are what `translate` returns.
@@ -187,8 +208,9 @@ class Transformer:
         tokens = self._stream(batch.sentences, prompt, options, limits, rules)
         return stream_text(tokens, self.tokenizer) if isinstance(src, str) else tokens
 
-    def translate(self, text, max_new_tokens=None, *, src_lang=None, tgt_lang=None, target_prefix=None,
-                  return_dict_in_generate=False, **options):
+    def translate(self, text: str | Sequence[str], max_new_tokens: int | None = None, *, src_lang: str | None = None,
+                  tgt_lang: str | None = None, target_prefix: str | Sequence[str] | None = None,
+                  return_dict_in_generate: bool = False, **options: Any) -> Any:
         """Text to text, by way of the tokenizer and `generate`: a string for a string, a list for a list.
 
         src_lang, tgt_lang: codes of languages, of a tokenizer that has several (`model.tokenizer.languages`); see also
@@ -212,21 +234,21 @@ class Transformer:
         found = self.generate(text, max_new_tokens, return_dict_in_generate=return_dict_in_generate, **options)
         return found if return_dict_in_generate else self._texts(found)
 
-    def _texts(self, found):
+    def _texts(self, found: list[Any]) -> Any:
         """The texts of lists of ids, in lists as these are."""
         if found and isinstance(found[0], list):
             return [self._texts(row) for row in found]
         return self.tokenizer.decode(found)
 
-    def prefix_ids(self, text):
+    def prefix_ids(self, text: str | Sequence[str]) -> list[int] | list[list[int]]:
         """Ids for `decoder_input_ids` of text that a target begins with: without the EOS that ends a whole one."""
         end = set(self.generation.eos_ids)
         rows = [text] if isinstance(text, str) else text
-        ids = [self.tokenizer.encode_target(row) for row in rows]
+        ids = [list(self.tokenizer.encode_target(row)) for row in rows]
         ids = [row[:-1] if row and row[-1] in end else row for row in ids]
         return ids[0] if isinstance(text, str) else ids
 
-    def for_languages(self, src_lang=None, tgt_lang=None):
+    def for_languages(self, src_lang: str | None = None, tgt_lang: str | None = None) -> Transformer:
         """This model with its tokenizer set to a pair of languages; the weights are shared.
 
         Raises ValueError for a code that the tokenizer lacks, and where it has no languages to choose from.
@@ -237,7 +259,7 @@ class Transformer:
         other.tokenizer = self.tokenizer.for_languages(src_lang, tgt_lang)
         return other
 
-    def score(self, src, tgt, return_tokens=False):
+    def score(self, src: Sentences, tgt: Sentences, return_tokens: bool = False) -> Any:
         """The log-probability of targets given their sources: a float, or an array (B,).
 
         src, tgt: as in `logits`, but tgt without SOS: all of its tokens count, EOS where it is among them; text gets
@@ -257,7 +279,7 @@ class Transformer:
             scores = np.array([tokens.sum() for tokens in scores])
         return scores[0] if target.single else scores
 
-    def _options(self, max_new_tokens, options, src):
+    def _options(self, max_new_tokens: int | None, options: dict[str, Any], src: Any) -> GenerationOptions:
         """The model's options with the user's in their place; max_new_tokens None leaves the model's.
 
         Where the source is text, the tokenizer says what its target language asks for.
@@ -268,7 +290,7 @@ class Transformer:
             options = {"max_new_tokens": max_new_tokens, **options}
         return self.generation.merged(**options)
 
-    def _prompts(self, decoder_input_ids, n, options):
+    def _prompts(self, decoder_input_ids: Any, n: int, options: GenerationOptions) -> list[Ids]:
         """What each of n targets begins with, int64 arrays (P,), the start id first."""
         start = options.start_id
         if not 0 <= start < self.config.target_words:
@@ -279,14 +301,16 @@ class Transformer:
         given = inputs.read_prefixes(decoder_input_ids, "decoder_input_ids", self.config, n)
         return [ids if len(ids) and ids[0] == start else np.concatenate(([start], ids)) for ids in given]
 
-    def _generate(self, batch, prompts, options, max_batch_tokens, stop, scores, attention):
+    def _generate(self, batch: inputs.Batch, prompts: list[Ids], options: GenerationOptions,
+                  max_batch_tokens: int | None, stop: Callable[[list[int]], object] | None, scores: bool,
+                  attention: bool) -> list[list[Hypothesis]]:
         """`Hypothesis` lists, one for each sentence."""
         inputs.check_batch_tokens(max_batch_tokens)
         if stop is not None and not callable(stop):
             raise TypeError(f"stopping_criteria must be callable, got {type(stop).__name__}")
         if stop is not None and options.num_beams > 1:
             raise ValueError("stopping_criteria: no token is sure before beam search has ended; use num_beams=1")
-        results = [None] * len(batch.sentences)
+        results: list[Any] = [None] * len(batch.sentences)
         for places in generate.parts(batch.sentences, prompts, options, max_batch_tokens):
             sentences, begun = [batch.sentences[p] for p in places], np.array([prompts[p] for p in places])
             limits = options.limits(begun.shape[1], self.config.max_length)
@@ -308,7 +332,8 @@ class Transformer:
                 results[place] = row
         return results
 
-    def _stream(self, sentences, prompt, options, limits, rules):
+    def _stream(self, sentences: list[Ids], prompt: Ids, options: GenerationOptions, limits: Limits,
+                rules: Rules) -> Iterator[int]:
         with self._borrow(sentences, [prompt], limits.max_length - 1) as workspace:
             workspace.encode(ENCODER_WITH_MEMORY, sentences)
             steps = DecoderSteps(workspace, DECODER, DECODER_WITH_CHOICE, self._screened(limits))
@@ -323,14 +348,14 @@ class Transformer:
         if one_by_one.bad is not None:
             self._warn_of_nan(sentences, [[*prompt, *one_by_one.hypotheses[0].ids[:-1]]])
 
-    def _screened(self, limits):
+    def _screened(self, limits: Limits) -> int | None:
         """The decoder program that finds the likeliest words without all logits, None where that is not worth it."""
         if len(self._programs) <= SCREENED_DECODER or limits.max_length - limits.prompt_length < STEPS_WORTH_SCREENING:
             return None
         screening = self._programs[SCREENED_DECODER].ops[-2]
         return None if self._packed.screened(screening) is None else SCREENED_DECODER
 
-    def _attention(self, source, prompt, ids):
+    def _attention(self, source: Ids, prompt: Ids, ids: list[int]) -> Floats:
         """Cross-attention (layers, n_heads, T, S) of the T ids after the start, given and generated: from the same
         forward pass, done at once."""
         c, read = self.config, np.array([*prompt, *ids][:-1], np.int64)
@@ -343,7 +368,9 @@ class Transformer:
 
     # Looking inside -------------------------------------------------------------------------
 
-    def trace(self, src, tgt=None, max_new_tokens=None, *, include=None, exclude=None, max_bytes=tracing.MAX_BYTES):
+    def trace(self, src: Sentences, tgt: Sentences | None = None, max_new_tokens: int | None = None, *,
+              include: Patterns | None = None, exclude: Patterns | None = None,
+              max_bytes: int | None = tracing.MAX_BYTES) -> Trace:
         """Every named intermediate of one run, in order of computation: a `Trace`.
 
         src, tgt: as in `logits`, sentences of one batch all of one length. Without tgt the model generates
@@ -358,7 +385,8 @@ class Transformer:
         return tracing.take(self, source, target, include=include, exclude=exclude, max_bytes=max_bytes,
                             generated=generated)
 
-    def trace_bytes(self, src, tgt=None, max_new_tokens=None, *, include=None, exclude=None):
+    def trace_bytes(self, src: Sentences, tgt: Sentences | None = None, max_new_tokens: int | None = None, *,
+                    include: Patterns | None = None, exclude: Patterns | None = None) -> dict[str, int]:
         """How many bytes `trace` would hold of each intermediate, {name: bytes}, without taking them."""
         source, target, _ = self._traced_batches(src, tgt, max_new_tokens)
         inputs.check_pairs(source, target)
@@ -366,7 +394,7 @@ class Transformer:
         return tracing.Selection(self.config, include, exclude).sizes(
             source, target, np.dtype(self.config.dtype).itemsize)
 
-    def run_with(self, trace, changes):
+    def run_with(self, trace: Trace, changes: Mapping[str, Change]) -> Trace:
         """The run of a `Trace` again, some intermediates changed on the way: a new `Trace` of what follows from that.
 
         changes: name or pattern -> what goes in its place: an array of its shape or broadcast to it, or a function
@@ -384,7 +412,8 @@ class Transformer:
         target = inputs.Batch(inputs.read_prefixes(target, "trace.target_ids", self.config, n), single, None)
         return tracing.take(self, source, target, include=list(trace), generated=trace.generated, changes=changes)
 
-    def _traced_batches(self, src, tgt, max_new_tokens):
+    def _traced_batches(self, src: Sentences, tgt: Sentences | None,
+                        max_new_tokens: int | None) -> tuple[inputs.Batch, inputs.Batch, Any]:
         """The batches of a trace, and what was generated or None."""
         source = inputs.read_source(src, "src", self.config, self.tokenizer)
         if tgt is None:
@@ -401,7 +430,7 @@ class Transformer:
             target = inputs.read_target(tgt, "tgt", self.config, self.tokenizer)
         return source, target, generated
 
-    def _warn_of_nan(self, sources, targets):
+    def _warn_of_nan(self, sources: Sequence[Ids], targets: Sequence[Any] | None) -> None:
         """Say which intermediate of the first sentence that has a NaN had it first."""
         targets = targets or [[self.config.sos_id or 0]] * len(sources)
         for source, target in zip(sources, targets, strict=True):
@@ -415,7 +444,7 @@ class Transformer:
 
     # Files ----------------------------------------------------------------------------------
 
-    def save(self, folder):
+    def save(self, folder: StrPath) -> None:
         """Write config.json and model.safetensors into `folder`; `rtfast.load(folder)` reads them back.
 
         And generation_config.json, where `generation` says more than the config does.
@@ -425,7 +454,7 @@ class Transformer:
 
     # Workspaces -----------------------------------------------------------------------------
 
-    def _borrow(self, sources, targets=(), steps=0, lanes=1):
+    def _borrow(self, sources: Sequence[Any], targets: Iterable[Any] = (), steps: int = 0, lanes: int = 1) -> _Borrowed:
         return self._workspaces.borrow(capacity_for(sources, targets, steps, lanes))
 
 
@@ -434,7 +463,8 @@ class Transformer:
 SHIPPED = os.path.join(os.path.dirname(__file__), "models", "en_es")
 
 
-def load(name=None, *, revision=None, cache_dir=None, local_files_only=False):
+def load(name: StrPath | None = None, *, revision: str | None = None, cache_dir: StrPath | None = None,
+         local_files_only: bool = False) -> Transformer:
     """The model in a folder, or on the Hugging Face hub.
 
     name: a folder that `Transformer.save` wrote, read bit for bit, or a Hugging Face checkpoint of MarianMT, BART,
@@ -446,7 +476,7 @@ def load(name=None, *, revision=None, cache_dir=None, local_files_only=False):
     ConnectionError where nothing can be downloaded.
     """
     if name is not None and hub.is_name(name):
-        folder = hub.folder_of(name, revision, cache_dir, local_files_only)
+        folder: StrPath = hub.folder_of(str(name), revision, cache_dir, local_files_only)
     elif revision is not None or cache_dir is not None or local_files_only:
         raise ValueError("load: revision, cache_dir and local_files_only are for names on the hub, \"owner/name\"; got "
                          f"{name!r}")

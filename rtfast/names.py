@@ -1,20 +1,28 @@
 """Names of intermediates and patterns for several of them, as in file names: *, ? and [...], each matching dots too."""
 
+from __future__ import annotations
+
 import fnmatch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rtfast.typing import Patterns
 
 
-def is_pattern(name):
+def is_pattern(name: str) -> bool:
     """Whether it may match several names."""
     return any(mark in name for mark in "*?[")
 
 
-def matching(patterns, names):
+def matching(patterns: Patterns, names: Iterable[str]) -> list[str]:
     """The names, in their order, that one of the patterns matches; patterns: a string or several."""
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def selected(names, include=None, exclude=None):
+def selected(names: Iterable[str], include: Patterns | None = None, exclude: Patterns | None = None) -> list[str]:
     """The names that include leaves (None: all) and exclude does not take out, in their order.
 
     include, exclude: None, a name or pattern, or several. Raises TypeError for what holds no strings, ValueError for

@@ -1,7 +1,10 @@
 """Traces and models as HTML, as notebooks show them: no scripts, colours of the page around, everything escaped."""
 
+from __future__ import annotations
+
 import math
 from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,6 +12,12 @@ from rtfast.show import number
 from rtfast.walk_steps import walking_order
 from rtfast.weights import weight_shapes
 from rtfast.words import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rtfast.model import Transformer
+    from rtfast.trace import Trace
 
 #: Numbers of an intermediate that are shown, and decimals of each.
 PREVIEW, DECIMALS = 4, 3
@@ -24,7 +33,7 @@ background:transparent;color:inherit;white-space:nowrap}
 </style>"""
 
 
-def trace_html(trace):
+def trace_html(trace: Trace) -> str:
     """An overview of a trace: its words, then for each layer what was computed; HTML, folded, some 300 bytes a name.
 
     Of each intermediate: name, shape, op, formula and its first numbers.
@@ -39,7 +48,7 @@ def trace_html(trace):
     return "\n".join([*parts, "</div>"])
 
 
-def model_html(model):
+def model_html(model: Transformer) -> str:
     """A model's sizes, layers, parameters, backend and dtype as a table; HTML."""
     c = model.config
     # A tied output layer is the embedding: weight_shapes names it once.
@@ -60,7 +69,7 @@ def model_html(model):
     return f'{_STYLE}\n<div class="rtfast">\n<b>Transformer</b><table>{table}</table>\n</div>'
 
 
-def _sentences(side, words):
+def _sentences(side: str, words: Sequence[Any]) -> str:
     """The words of one side, of a batch each sentence's."""
     sentences = words if words and isinstance(words[0], list) else [words]
     lines = []
@@ -72,15 +81,15 @@ def _sentences(side, words):
     return f"<div>{side}: {'<br>'.join(lines)}</div>"
 
 
-def _seen(word):
+def _seen(word: object) -> str:
     """A token as text in which nothing is invisible, and nothing endless."""
     text = visible(str(word))
     return (text if len(text) <= 40 else text[:39] + "…") if text.strip() else repr(text)
 
 
-def _groups(trace):
+def _groups(trace: Trace) -> dict[str, list[str]]:
     """{where: names} in walking order: "encoder", "encoder.layers.0", ..., "output"."""
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for name in walking_order(trace):
         parts = name.split(".")
         parts = parts[:3] if parts[1:2] == ["layers"] else parts[:1] if len(parts) > 1 else ["output"]
@@ -88,7 +97,7 @@ def _groups(trace):
     return groups
 
 
-def _row(trace, name, group):
+def _row(trace: Trace, name: str, group: str) -> str:
     array = trace[name]
     short = name.removeprefix(f"{group}.")
     numbers = [number(float(value), DECIMALS, DECIMALS) for value in np.ravel(array[(0,) * (array.ndim - 1)])[:PREVIEW]]

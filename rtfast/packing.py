@@ -1,12 +1,22 @@
 """A model's weights as its backend reads them: packed once, shared by every workspace."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .activations import ACTIVATIONS
 from .kernels import positional_encoding
 from .weights import array_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rtfast.config import Config
+    from rtfast.program import Op, Program
+    from rtfast.typing import Array, Backend, Floats, Ids, Packed, Screened
 
 
 class PackedWeights:
@@ -16,13 +26,18 @@ class PackedWeights:
     is packed while it is read: each number is in memory once.
     """
 
-    def __init__(self, backend, config, weights, programs):
+    def __init__(self, backend: Backend, config: Config, weights: Mapping[str, Any],
+                 programs: Sequence[Program]) -> None:
         self.backend = backend
         self.dtype = np.dtype(config.dtype)
         self._config = config
         self._sinusoids = sinusoids(config)
-        self._packed, self._biases, self._relative, self._screened = {}, {}, {}, {}
-        self._places = {}  # name of a packed weight -> (key in _packed, first column, columns, whether transposed)
+        self._packed: dict[tuple[str, ...], Packed] = {}
+        self._biases: dict[tuple[str, ...], Array] = {}
+        self._relative: dict[tuple[str, bool], Array] = {}
+        self._screened: dict[tuple[str, ...], Screened | None] = {}
+        # Name of a packed weight -> (key in _packed, first column, columns, whether transposed).
+        self._places: dict[str, tuple[tuple[str, ...], int, int, bool]] = {}
         self._memory = backend.weight_memory()
         linears = [op for program in programs for op in program.ops if op.kind == "linear"]
         for op in linears:
@@ -37,7 +52,7 @@ class PackedWeights:
                 if op.kind == "attention" and op.weights:
                     self._spread(op)
 
-    def _pack(self, op, weights):
+    def _pack(self, op: Op, weights: Mapping[str, Any]) -> None:
         if op.weights in self._packed:
             return
         parts, transposed, first = [weights[name] for name in op.weights], op.options["transposed"], 0
@@ -55,7 +70,7 @@ class PackedWeights:
             self._places[name] = op.weights, first, n, transposed
             first += n
 
-    def _spread(self, op):
+    def _spread(self, op: Op) -> None:
         """The relative bias of every distance from -reach to reach, (n_heads, 2 * reach + 1)."""
         (name,) = op.weights
         if (name, op.options["causal"]) not in self._relative:
@@ -63,56 +78,56 @@ class PackedWeights:
             buckets = bucket(distances, self._config, bidirectional=not op.options["causal"])
             self._relative[name, op.options["causal"]] = np.ascontiguousarray(self._arrays[name][buckets].T)
 
-    def array(self, name):
+    def array(self, name: str) -> Array:
         """A weight that no linear op reads, as it was given."""
         return self._arrays[name]
 
-    def weights(self):
+    def weights(self) -> dict[str, Array]:
         """{name: array} of all weights as they were given, read-only; those that are packed are copies."""
         return {name: self._arrays[name] if name in self._arrays else self._unpacked(name) for name in self._names}
 
-    def _unpacked(self, name):
+    def _unpacked(self, name: str) -> Array:
         key, first, n, transposed = self._places[name]
         whole = self._packed[key].unpack()
         part = np.ascontiguousarray(whole.T if transposed else whole[:, first:first + n])
         part.flags.writeable = False
         return part
 
-    def table(self, op):
+    def table(self, op: Op) -> Array | Packed:
         """The table of words of an embedding op, an array (words, d_model); or the PackedWeight (d_model, words) of
         the output layer that has the same numbers."""
         name = op.weights[0]
         return self._arrays[name] if name in self._arrays else self._packed[self._places[name][0]]
 
-    def positions(self, op):
+    def positions(self, op: Op) -> Array | None:
         """The table of an embedding op's positions, (max_length, d_model), or None."""
         if self._config.positions == "learned":
             return self._arrays[op.weights[1]]
         return self._sinusoids
 
-    def relative_bias(self, op):
+    def relative_bias(self, op: Op) -> Array | None:
         """What an attention op adds to the scores by distance, (n_heads, 2 * reach + 1), or None."""
         return self._relative[op.weights[0], op.options["causal"]] if op.weights else None
 
-    def linear(self, op):
+    def linear(self, op: Op) -> Packed:
         """The PackedWeight of a linear op, its weights side by side."""
         return self._packed[op.weights]
 
-    def screened(self, op):
+    def screened(self, op: Op) -> Screened | None:
         """The weight of a "screen" op as bytes too, made when it is first asked for; None where that cannot be."""
         if op.weights not in self._screened:  # two threads may both make it: one of them stays
             self._screened[op.weights] = self.backend.screen(self.linear(op), self.bias(op))
         return self._screened[op.weights]
 
-    def bias(self, op):
+    def bias(self, op: Op) -> Array | None:
         """The bias of a linear op, (d_out,), or None."""
         return self._biases[op.bias] if op.bias else None
 
-    def activation_code(self, op):
+    def activation_code(self, op: Op) -> int:
         return ACTIVATIONS[op.options.get("activation")]
 
 
-def put(packed, first, part, transposed):
+def put(packed: Packed, first: int, part: Any, transposed: bool) -> None:
     """A matrix into the columns of a packed weight from `first` on; transposed: it lies as (columns, d_in)."""
     blocks = [(0, part)] if isinstance(part, np.ndarray) else part.blocks()
     lies_transposed = transposed != getattr(part, "transposed", False)
@@ -123,7 +138,7 @@ def put(packed, first, part, transposed):
             packed.put_rows(row, first, block)
 
 
-def sinusoids(config):
+def sinusoids(config: Config) -> Floats | None:
     """The table that config.positions names, (max_length, d_model), or None where there is none (section 3.5)."""
     length, d_model = config.max_length + config.position_offset, config.d_model
     if config.positions == "sinusoidal":
@@ -141,7 +156,7 @@ def sinusoids(config):
     return np.ascontiguousarray(table[config.position_offset:], config.dtype)
 
 
-def bucket(distance, config, *, bidirectional):
+def bucket(distance: Ids, config: Config, *, bidirectional: bool) -> Ids:
     """T5's bucket of key minus query position: exact when near, by logarithm when far, integers (n,)."""
     buckets, first = config.relative_buckets, 0
     if bidirectional:

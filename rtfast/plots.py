@@ -6,6 +6,10 @@ returns the Axes: `axes.figure` is the Figure, for a notebook to show or for `sa
 Raises ImportError where matplotlib is missing: pip install 'rtfast[plot]'.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from rtfast import kernels
@@ -14,13 +18,21 @@ from rtfast.names import matching
 from rtfast.search import top_k
 from rtfast.words import visible, words_of
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rtfast.model import Transformer
+    from rtfast.trace import Trace
+    from rtfast.typing import Array, Places
+
 #: Both can be told apart by colour-blind people, and in print.
 SHARES, SIGNED = "viridis", "cividis"
 #: Cells that have their numbers written into them, at most, along each side.
 MOST_NUMBERS = 8
 
 
-def plot_attention(trace, name, head=None, ax=None, *, numbers=None, cmap=SHARES):
+def plot_attention(trace: Trace, name: str, head: int | None = None, ax: Any = None, *, numbers: bool | None = None,
+                   cmap: str = SHARES) -> Any:
     """Attention weights as heat maps, a row for each query word, a column for each key word.
 
     name: an intermediate such as "decoder.layers.0.cross_attention.weights" or a pattern such as
@@ -43,7 +55,7 @@ def plot_attention(trace, name, head=None, ax=None, *, numbers=None, cmap=SHARES
         for j, h in enumerate(heads):
             weights = np.ma.array(trace[each][h], copy=False)
             if masked:
-                weights = np.ma.masked_where(~np.tri(*weights.shape, dtype=bool), trace[each][h])
+                weights = np.ma.masked_where(~np.tri(*weights.shape, dtype=np.bool_), trace[each][h])
             image = heat_map(axes[i, j], weights, queries, keys, cmap=cmap, numbers=numbers)
             axes[i, j].set(title=_title(each, h), xlabel="attended to (key)", ylabel="looking (query)")
             axes[i, j].label_outer()
@@ -52,7 +64,8 @@ def plot_attention(trace, name, head=None, ax=None, *, numbers=None, cmap=SHARES
     return axes[0, 0] if axes.size == 1 else axes[0] if len(names) == 1 else axes
 
 
-def plot_alignment(trace, layers=None, heads=None, ax=None, *, numbers=None, cmap=SHARES):
+def plot_alignment(trace: Trace, layers: Places | None = None, heads: Places | None = None, ax: Any = None, *,
+                   numbers: bool | None = None, cmap: str = SHARES) -> Any:
     """Which source words each target word looks at: `trace.alignment(layers, heads)` as a heat map.
 
     The rest as in `plot_attention`, errors as in `Trace.alignment`. Returns the Axes.
@@ -72,7 +85,7 @@ def plot_alignment(trace, layers=None, heads=None, ax=None, *, numbers=None, cma
     return axes[0, 0]
 
 
-def plot_lens(trace, k=1, ax=None, *, cmap=SHARES):
+def plot_lens(trace: Trace, k: int = 1, ax: Any = None, *, cmap: str = SHARES) -> Any:
     """What the decoder would say after each layer (`Trace.lens`): a row for each, a column for each position.
 
     A cell has the k likeliest words with their probabilities; its colour is the first one's. The row below is of what
@@ -99,7 +112,8 @@ def plot_lens(trace, k=1, ax=None, *, cmap=SHARES):
     return axes
 
 
-def plot_positional_encoding(model, length=50, ax=None, *, side="encoder", cmap=SIGNED):
+def plot_positional_encoding(model: Transformer | Config, length: int = 50, ax: Any = None, *, side: str = "encoder",
+                             cmap: str = SIGNED) -> Any:
     """What positions add: a row for each position, a column for each dimension of the embedding.
 
     model: a Config, or a Transformer where the positions are its weights. length: positions from the first on. side:
@@ -119,7 +133,8 @@ def plot_positional_encoding(model, length=50, ax=None, *, side="encoder", cmap=
     return axes
 
 
-def heat_map(ax, values, rows, columns, *, cmap=SHARES, numbers=None, slanted=True):
+def heat_map(ax: Any, values: Array, rows: Sequence[str], columns: Sequence[str], *, cmap: str = SHARES,
+             numbers: bool | None = None, slanted: bool = True) -> Any:
     """Shares (0 to 1) as an image with words as labels, rows from top to bottom; the image.
 
     numbers: as in `plot_attention`. slanted: so may be the columns' words.
@@ -136,7 +151,7 @@ def heat_map(ax, values, rows, columns, *, cmap=SHARES, numbers=None, slanted=Tr
     return image
 
 
-def _weights_named(trace, name):
+def _weights_named(trace: Trace, name: str) -> list[str]:
     """Names of the attention weights that `name` stands for."""
     known = [each for each in trace if each.endswith("attention.weights")]
     found = matching([name, f"{name}.weights"], known)
@@ -149,23 +164,24 @@ def _weights_named(trace, name):
     return found
 
 
-def _sides(trace, name):
+def _sides(trace: Trace, name: str) -> tuple[list[str], list[str], bool]:
     """Words of the queries and of the keys, and whether the future is masked."""
     source, target = _words(trace)
     queries = source if name.startswith("encoder") else target
     return queries, source if ".cross_attention." in name else queries, "masked" in trace.formula(name)
 
 
-def _words(trace):
-    return tuple([str(word) for word in words] for words in trace.tokens)
+def _words(trace: Trace) -> tuple[list[str], list[str]]:
+    source, target = ([str(word) for word in words] for words in trace.tokens)
+    return source, target
 
 
-def _title(name, head):
+def _title(name: str, head: int) -> str:
     side, _, layer, part, _ = name.split(".")
     return f"{side} {layer}, {part.replace('_', '-')}, head {head}"
 
 
-def _lens(trace, k):
+def _lens(trace: Trace, k: int) -> tuple[list[str], Array, Array]:
     """What the states are called (states,), and of each the k likeliest words: probabilities, ids (states, T, k)."""
     logits = trace.lens()
     if any(each.ndim != 2 for each in logits.values()):
@@ -175,7 +191,7 @@ def _lens(trace, k):
     return states, np.stack([shares for shares, _ in found]), np.stack([places for _, places in found])
 
 
-def _positions(model, length, side):
+def _positions(model: Transformer | Config, length: int, side: str) -> tuple[Any, str, str, str]:
     """(table, what its columns are, what its rows are, title)."""
     config = model if isinstance(model, Config) else model.config
     if side not in ("encoder", "decoder"):
@@ -188,8 +204,9 @@ def _positions(model, length, side):
     if config.positions not in ("learned", "relative"):
         from rtfast.packing import sinusoids
 
-        return sinusoids(config)[:length], "dimension of the embedding", "position", title
-    if model is config:
+        table: Any = sinusoids(config)
+        return table[:length], "dimension of the embedding", "position", title
+    if isinstance(model, Config):
         raise ValueError(f"plot_positional_encoding: {config.positions} positions are weights: give the model, "
                          "not its config")
     if config.positions == "learned":
@@ -205,7 +222,7 @@ def _positions(model, length, side):
 
 # Figures ------------------------------------------------------------------------------------------
 
-def _axes(function, ax, shape, size):
+def _axes(function: str, ax: Any, shape: tuple[int, int], size: tuple[float, float]) -> Any:
     """The Axes to draw into as an array of `shape`: those given, or new ones of `size` inches each."""
     if ax is not None:
         axes = np.empty(shape, object)
@@ -222,27 +239,27 @@ def _axes(function, ax, shape, size):
     return figure.subplots(*shape, squeeze=False)
 
 
-def _colour_bar(image, axes, label):
+def _colour_bar(image: Any, axes: Any, label: str) -> None:
     """A bar beside one Axes or an array of them, no wider for many."""
     axes = np.atleast_2d(axes)
     share = 0.15 / axes.shape[1]
     image.figure.colorbar(image, ax=list(axes.flat), label=label, fraction=share, pad=0.15 * share, aspect=25)
 
 
-def _ink(image, value):
+def _ink(image: Any, value: float) -> str:
     """Black or white, whichever can be read on the image's colour of a value."""
     red, green, blue, _ = image.cmap(image.norm(value))
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
 
 
-def _plain(word):
+def _plain(word: str) -> str:
     """A word that matplotlib writes as it is: $ begins no formula, what cannot be seen is escaped."""
     return visible(word).replace("$", r"\$")
 
 
-def _percent(share):
+def _percent(share: float) -> str:
     return f"{100 * share:.0f}%" if not share < 0.01 else "<1%"
 
 
-def _listed(numbers):
+def _listed(numbers: Any) -> str:
     return ", ".join(map(str, np.ravel(numbers)))

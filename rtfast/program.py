@@ -9,7 +9,15 @@ sentences, one sentence after the other; "target" likewise; "output" has one for
 token whose next-word probabilities are wanted. Only the width of a buffer is fixed.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rtfast.typing import MaybeNone
 
 SOURCE, TARGET, OUTPUT = "source", "target", "output"
 
@@ -55,12 +63,12 @@ class Op:
 
     kind: str
     name: str
-    inputs: tuple
-    output: Buffer | None
-    weights: tuple = ()
-    bias: tuple = ()
-    cache: Cache | None = None
-    options: dict = field(default_factory=dict)
+    inputs: tuple[Any, ...]
+    output: Buffer | MaybeNone
+    weights: tuple[str, ...] = ()
+    bias: tuple[str, ...] = ()
+    cache: Cache | MaybeNone = None
+    options: dict[str, Any] = field(default_factory=dict)
     formula: str = ""
 
 
@@ -75,57 +83,58 @@ class Traced:
     form: str
     op: Op
     formula: str
-    inputs: tuple
-    view: View | None = None
+    inputs: tuple[str, ...]
+    view: View | MaybeNone = None
     extra: str | None = None
 
 
 class Program:
     """Ops in order, the buffers they write, the caches they use, and what a trace may show."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.ops = []
-        self.buffers = []
-        self.caches = []
-        self.traced = []
-        self.results = {}
+        self.ops: list[Op] = []
+        self.buffers: list[Buffer] = []
+        self.caches: list[Cache] = []
+        self.traced: list[Traced] = []
+        self.results: dict[str, Buffer] = {}
 
     # Building -----------------------------------------------------------------------------
 
-    def buffer(self, name, dimension, width, integer=False):
+    def buffer(self, name: str, dimension: str, width: int, integer: bool = False) -> Buffer:
         made = Buffer(name, dimension, width, integer)
         self.buffers.append(made)
         return made
 
-    def cache(self, name, role, heads, d_key, d_value):
+    def cache(self, name: str, role: str, heads: int, d_key: int, d_value: int) -> Cache:
         for known in self.caches:
             if known.name == name:
                 return known
         self.caches.append(Cache(name, role, heads, d_key, d_value))
         return self.caches[-1]
 
-    def append(self, kind, name, inputs, output, **details):
+    def append(self, kind: str, name: str, inputs: Sequence[Buffer | View], output: Buffer | None,
+               **details: Any) -> Op:
         op = Op(kind, name, tuple(inputs), output, **details)
         self.ops.append(op)
         return op
 
-    def trace_view(self, view, op, formula, inputs, form="rows"):
+    def trace_view(self, view: View, op: Op, formula: str, inputs: Sequence[str], form: str = "rows") -> None:
         """Let a trace show these columns under the view's name."""
         self.traced.append(Traced(view.name, form, op, formula, tuple(inputs), view=view))
 
-    def trace_extra(self, name, form, op, formula, inputs, extra):
+    def trace_extra(self, name: str, form: str, op: Op, formula: str, inputs: Sequence[str], extra: str) -> None:
         """Let a trace show what `op` writes beside its output when it is asked for `extra`."""
         self.traced.append(Traced(name, form, op, formula, tuple(inputs), extra=extra))
 
-    def trace_output(self, op, formula, inputs):
+    def trace_output(self, op: Op, formula: str, inputs: Sequence[str]) -> None:
         """Let a trace show the whole output of `op`."""
         whole = View(op.output, op.output.name, 0, op.output.width)
         self.trace_view(whole, op, formula, inputs)
 
     # Running ------------------------------------------------------------------------------
 
-    def plan_slots(self, reuse=True):
+    def plan_slots(self, reuse: bool = True) -> tuple[list[tuple[str, int, bool]], dict[Buffer, int]]:
         """Give each buffer a slot of the workspace; the slots as a list of (dimension, width, integer).
 
         A slot is free for another buffer once the last op that reads its buffer is done. A trace
@@ -138,7 +147,9 @@ class Program:
                     last_use[_buffer_of(operand)] = i
         for result in self.results.values():
             last_use[result] = len(self.ops)
-        slots, owner, placed = [], [], {}
+        slots: list[tuple[str, int, bool]] = []
+        owner: list[Buffer] = []
+        placed: dict[Buffer, int] = {}
         for i, op in enumerate(self.ops):
             made = op.output
             if made is None or made in placed:
@@ -158,5 +169,5 @@ class Program:
         return slots, placed
 
 
-def _buffer_of(operand):
+def _buffer_of(operand: Buffer | View) -> Buffer:
     return operand.buffer if isinstance(operand, View) else operand

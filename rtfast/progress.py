@@ -1,7 +1,10 @@
 """How far a long translation is, on stderr: a bar by `rich` where it is installed, else a line now and then."""
 
+from __future__ import annotations
+
 import sys
 import time
+from typing import Any
 
 from rtfast.cli import note
 
@@ -9,7 +12,7 @@ from rtfast.cli import note
 INTERVAL = 5.0
 
 
-def progress(wanted, size):
+def progress(wanted: bool | None, size: int | None) -> Nothing:
     """What shows the progress: a context manager with `advance`. wanted: None for a bar on a terminal only.
 
     size: bytes of the input, None where it is not known.
@@ -27,34 +30,34 @@ def progress(wanted, size):
 class Nothing:
     """Shows nothing."""
 
-    def __enter__(self):
+    def __enter__(self) -> Nothing:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         pass
 
-    def advance(self, lines, tokens, read_bytes):
+    def advance(self, lines: int, tokens: int, read_bytes: int) -> None:
         """So many more lines and tokens are done; read_bytes of the input so far."""
 
 
 class Lines(Nothing):
     """A line every few seconds, and one at the end."""
 
-    def __enter__(self):
+    def __enter__(self) -> Lines:
         self._start = self._shown = time.perf_counter()
         self._lines = self._tokens = 0
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._show()
 
-    def advance(self, lines, tokens, read_bytes):
+    def advance(self, lines: int, tokens: int, read_bytes: int) -> None:
         self._lines += lines
         self._tokens += tokens
         if time.perf_counter() - self._shown > INTERVAL:
             self._show()
 
-    def _show(self):
+    def _show(self) -> None:
         self._shown = time.perf_counter()
         seconds = max(self._shown - self._start, 1e-9)
         note(f"rtfast translate: {self._lines:,} lines, {self._lines / seconds:,.1f} lines/s, "
@@ -64,23 +67,23 @@ class Lines(Nothing):
 class Bar(Nothing):
     """A bar over the bytes of the input, with lines and tokens a second and the time left."""
 
-    def __init__(self, module, size):
+    def __init__(self, module: Any, size: int | None) -> None:
         columns = [module.TextColumn("{task.fields[lines]:,} lines"), module.BarColumn(), module.TaskProgressColumn(),
                    module.TextColumn("{task.fields[speed]}"), module.TimeRemainingColumn()]
         import rich.console
         self._bar = module.Progress(*columns, console=rich.console.Console(stderr=True))
         self._size, self._lines, self._tokens = size, 0, 0
 
-    def __enter__(self):
+    def __enter__(self) -> Bar:
         self._start = time.perf_counter()
         self._task = self._bar.add_task("", total=self._size, lines=0, speed="")
         self._bar.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def advance(self, lines, tokens, read_bytes):
+    def advance(self, lines: int, tokens: int, read_bytes: int) -> None:
         self._lines += lines
         self._tokens += tokens
         seconds = max(time.perf_counter() - self._start, 1e-9)

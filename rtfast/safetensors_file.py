@@ -7,12 +7,21 @@ and tensors are copied into memory of their own: a mapped file that somebody tru
 process.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import re
 import stat
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable, Container, Iterator, Mapping
+
+    from rtfast.typing import Array, Shape, StrPath
 
 #: The limit of the `safetensors` package, in bytes.
 MAX_HEADER = 100_000_000
@@ -39,7 +48,8 @@ class CheckpointError(ValueError):
     """A model folder or file that cannot be what it should be; the message names the file and the field."""
 
 
-def read(path, check=None, names=None):
+def read(path: StrPath, check: Callable[[dict[str, Shape]], object] | None = None,
+         names: Container[str] | None = None) -> dict[str, Array]:
     """`{name: array}` of a safetensors file, in the header's order, in fresh memory; BF16 becomes float32.
 
     check: called with `{name: shape}` once the header has been found good and before any tensor is read.
@@ -57,7 +67,7 @@ def read(path, check=None, names=None):
                 if names is None or name in names}
 
 
-def stored(path, names=None):
+def stored(path: StrPath, names: Container[str] | None = None) -> dict[str, StoredTensor]:
     """`{name: StoredTensor}` of a safetensors file, of which only the header is read. Raises as `read` does."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -66,7 +76,7 @@ def stored(path, names=None):
             if names is None or name in names}
 
 
-def metadata(path):
+def metadata(path: StrPath) -> dict[str, str]:
     """The `{name: text}` that a safetensors file says about itself, of which only the header is read; as `read`."""
     with open_regular(path) as file:
         return _read_header(path, file, os.fstat(file.fileno()).st_size)[2]
@@ -75,11 +85,11 @@ def metadata(path):
 class StoredTensor:
     """A tensor in its file. shape: of the whole; path: the file's."""
 
-    def __init__(self, path, size, start, name, dtype, shape, begin):
+    def __init__(self, path: StrPath, size: int, start: int, name: str, dtype: str, shape: Shape, begin: int) -> None:
         self.shape, self.path = shape, path
         self._size, self._where = size, (start, name, dtype, shape, begin)
 
-    def rows(self, first, end):
+    def rows(self, first: int, end: int) -> Array:
         """Rows [first, end) of a tensor of one axis or more, (end - first, ...), in fresh memory; BF16 becomes float32.
 
         Raises CheckpointError where the file is no longer what its header said.
@@ -87,7 +97,7 @@ class StoredTensor:
         (rows,) = self.blocks(first, end, max(end - first, 1)) if end > first else (self._empty(0),)
         return rows
 
-    def blocks(self, first, end, step):
+    def blocks(self, first: int, end: int, step: int) -> Iterator[Array]:
         """The same, `step` rows at a time: a generator. Each block may lie where the one before it did."""
         start, name, dtype, shape, begin = self._where
         room = self._empty(min(step, end - first))
@@ -100,12 +110,12 @@ class StoredTensor:
                 part = room if end - row >= len(room) else room[:end - row]
                 yield _read_array(self.path, file, name, dtype, part)
 
-    def _empty(self, rows):
+    def _empty(self, rows: int) -> Array:
         _, _, dtype, shape, _ = self._where
         return np.empty((rows, *shape[1:]), DTYPES[dtype])
 
 
-def write(file, tensors, metadata=None):
+def write(file: IO[bytes], tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
     """Write `{name: array}` to a binary file object as safetensors. metadata: `{name: text}` to go with it.
 
     The widest types come first, so that all tensors are aligned. Raises TypeError for a name that is not a
@@ -114,7 +124,7 @@ def write(file, tensors, metadata=None):
     """
     import json
 
-    header = {} if metadata is None else {_METADATA: metadata}
+    header: dict[str, Any] = {} if metadata is None else {_METADATA: metadata}
     end = 0
     arrays = {name: np.asarray(array) for name, array in tensors.items()}
     for name, array in sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize):
@@ -136,24 +146,24 @@ def write(file, tensors, metadata=None):
     header.pop(_METADATA, None)
     for name, entry in header.items():
         array = np.ascontiguousarray(arrays[name], DTYPES[entry["dtype"]])
-        file.write(memoryview(array.reshape(-1).view(np.uint8)))
+        file.write(array.reshape(-1).view(np.uint8).data)
 
 
-def open_regular(path):
+def open_regular(path: StrPath) -> io.FileIO:
     """The file at `path` opened for reading; CheckpointError unless it is a regular file or a link to one."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
         raise CheckpointError(f"{path}: must be a regular file")
     return open(path, "rb", buffering=0)
 
 
-def read_bytes(path, file, count, what):
+def read_bytes(path: StrPath, file: io.FileIO, count: int, what: str) -> bytearray:
     """The next `count` bytes of `file` as a bytearray; CheckpointError if there are fewer."""
     buffer = bytearray(count)
     _fill(path, file, memoryview(buffer), what)
     return buffer
 
 
-def parse_json(path, data, what):
+def parse_json(path: StrPath, data: bytes | bytearray, what: str) -> Any:
     """The value of JSON text in UTF-8 bytes; stricter than `json.loads`.
 
     Refused with CheckpointError, which names `path` and `what`: more than 16 levels, repeated keys, NaN and
@@ -178,7 +188,7 @@ def parse_json(path, data, what):
     return value
 
 
-def _check_depth(path, text, what):
+def _check_depth(path: StrPath, text: str, what: str) -> None:
     depth = 0
     for match in _STRING_OR_BRACKET.finditer(text):
         first = match.group()[:1]
@@ -190,26 +200,27 @@ def _check_depth(path, text, what):
             depth -= 1
 
 
-def _distinct(pairs):
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        seen = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # None
         raise ValueError(f"key {twice[:200]!r} is there twice")
     return result
 
 
-def _no_constant(text):
+def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
-def _short_int(text):
+def _short_int(text: str) -> int:
     if len(text) > 20 or text == "-0":
         raise ValueError(f"{text[:24]!r} is not a plain integer of at most 20 digits")
     return int(text)
 
 
-def _read_header(path, file, size):
+def _read_header(path: StrPath, file: io.FileIO,
+                 size: int) -> tuple[dict[str, tuple[str, Shape, int]], int, dict[str, str]]:
     """The checked header: `{name: (dtype, shape, begin)}`, where the data section starts, in bytes, and metadata."""
     if size < 8:
         raise CheckpointError(f"{path}: must have at least the 8 bytes of the header's length, has {size}")
@@ -230,13 +241,13 @@ def _read_header(path, file, size):
         8 + length, metadata or {}
 
 
-def _check_metadata(path, metadata):
+def _check_metadata(path: StrPath, metadata: Any) -> None:
     if metadata is not None and not (
             isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())):
         raise CheckpointError(f"{path}: {_METADATA} must be an object of strings")
 
 
-def _check_entry(path, name, entry):
+def _check_entry(path: StrPath, name: str, entry: Any) -> tuple[str, Shape, int, int]:
     """(dtype, shape, begin, end) of one tensor, with end - begin the bytes that dtype and shape need."""
     where = f"{path}: tensor {name[:200]!r}"
     if not isinstance(entry, dict) or set(entry) != _FIELDS:
@@ -261,11 +272,11 @@ def _check_entry(path, name, entry):
     return dtype, tuple(shape), offsets[0], offsets[1]
 
 
-def _are_sizes(values):
+def _are_sizes(values: Any) -> bool:
     return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**64 for value in values)
 
 
-def _check_layout(path, entries, size):
+def _check_layout(path: StrPath, entries: Mapping[str, tuple[str, Shape, int, int]], size: int) -> None:
     """The tensors must lie end to end and fill the `size` bytes of the data section."""
     reached = 0
     for begin, end, name in sorted((entry[2], entry[3], name) for name, entry in entries.items()):
@@ -280,15 +291,15 @@ def _check_layout(path, entries, size):
             f"{path}: the tensors must fill the data section of {size} bytes, but need {reached}")
 
 
-def _read_tensor(path, file, start, name, dtype, shape, begin):
+def _read_tensor(path: StrPath, file: io.FileIO, start: int, name: str, dtype: str, shape: Shape, begin: int) -> Array:
     file.seek(start + begin)
     return _read_array(path, file, name, dtype, np.empty(shape, DTYPES[dtype]))
 
 
-def _read_array(path, file, name, dtype, array):
+def _read_array(path: StrPath, file: io.FileIO, name: str, dtype: str, array: Array) -> Array:
     """What comes next in the file, read into `array` of the type that the file names `dtype`."""
     where = f"tensor {name[:200]!r}"
-    _fill(path, file, memoryview(array.reshape(-1).view(np.uint8)), where)
+    _fill(path, file, array.reshape(-1).view(np.uint8).data, where)
     if dtype == "BF16":
         bits = array.astype(np.uint32)
         bits <<= np.uint32(16)  # NumPy 1 takes a plain 16 for int64 where bits has no dimensions
@@ -298,7 +309,7 @@ def _read_array(path, file, name, dtype, array):
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _fill(path, file, view, what):
+def _fill(path: StrPath, file: io.FileIO, view: memoryview, what: str) -> None:
     """Fill `view` from an unbuffered file, which gives at most 2 GB at a time."""
     done = 0
     while done < len(view):

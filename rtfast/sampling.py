@@ -1,5 +1,9 @@
 """Sampling: each next token is drawn from the model's distribution, as far as the options leave it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from .greedy_search import GreedySearch
@@ -7,15 +11,21 @@ from .kernels import MOST_TOP
 from .logits_rules import LOWEST, softmax, warp
 from .search import without
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rtfast.typing import Floats, Ids
+
 
 class Sampling(GreedySearch):
     """`GreedySearch` that draws; draws: a numpy Generator for each target, so that none depends on its company."""
 
-    def __init__(self, *arguments, draws, **options):
+    def __init__(self, *arguments: Any, draws: Sequence[np.random.Generator], **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._draws = draws
 
-    def _advance(self, latest, parents, so_far, running, left):
+    def _advance(self, latest: Ids, parents: list[int] | None, so_far: Ids, running: list[int],
+                 left: int) -> tuple[Ids, Floats]:
         scores, tokens = self._candidates(latest, parents, so_far)
         with np.errstate(invalid="ignore", divide="ignore"):
             probabilities = softmax(scores.astype(np.float64))
@@ -26,7 +36,7 @@ class Sampling(GreedySearch):
             values = np.log(np.take_along_axis(probabilities, chosen, axis=1)[:, 0])
         return np.take_along_axis(tokens, chosen, axis=1).T, values[None]
 
-    def _candidates(self, latest, parents, so_far):
+    def _candidates(self, latest: Ids, parents: list[int] | None, so_far: Ids) -> tuple[Floats, Ids]:
         """A step: scores (R, n) and ids (R, n) of the tokens to draw from."""
         options, rules = self._options, self._rules
         excluded, k = rules.excluded(so_far.shape[1]), min(options.top_k, rules.vocab_size)

@@ -1,11 +1,19 @@
 """What greedy search, sampling and beam search share: the decoder's side, and the best tokens of a step."""
 
-from typing import NamedTuple, Protocol
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from .kernels import MOST_TOP
 from .logits_rules import log_softmax
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rtfast.logits_rules import Rules
+    from rtfast.typing import Floats, Ids
 
 #: Tokens that are looked at as one in the search for the largest k of many.
 BLOCK = 64
@@ -14,29 +22,30 @@ BLOCK = 64
 class Steps(Protocol):
     """A decoder that goes on with some targets, one token each: decoder_steps.py has the engine's."""
 
-    def begin(self, sources, prompts):
+    def begin(self, sources: list[int], prompts: Ids) -> None:
         """Start anew: targets (n,), each with the source sentence that it decodes and the tokens (n, P) that it
         has. The last of these are not read yet: the first step gets them."""
 
-    def step(self, ids, parents):
+    def step(self, ids: Ids, parents: Sequence[int] | Ids | None) -> Floats:
         """One more token for each of R targets, ids (R,) -> logits (R, V).
 
         Target r goes on where target parents[r] of the step before was; None: where r was. Targets may be fewer,
         more, or in another order than before.
         """
 
-    def top(self, ids, parents, k, log_probs):
+    def top(self, ids: Ids, parents: Sequence[int] | Ids | None, k: int, log_probs: bool) -> tuple[Floats, Ids]:
         """A step, and of each target the k largest logits, descending, of equal ones the lower id first:
         (values (R, k), ids (R, k)). log_probs: of the log-softmax in their place. k: MOST_TOP at most."""
 
-    def largest(self, ids, parents, k):
+    def largest(self, ids: Ids, parents: Sequence[int] | Ids | None, k: int) -> tuple[Floats, Ids]:
         """`top` without log_probs, and perhaps without the other logits."""
 
-    def several(self, ids, parents, ends, most, log_probs):
+    def several(self, ids: Ids, parents: Sequence[int] | Ids | None, ends: Ids, most: int,
+                log_probs: bool) -> tuple[Ids, Floats]:
         """Up to `most` steps, each on the likeliest token of the one before, until a target gets one of `ends`
         (int64 ids): tokens and their values as of `top` (steps, R)."""
 
-    def logits(self):
+    def logits(self) -> Floats:
         """After `top`: all logits (R, V) of that step."""
 
 
@@ -44,7 +53,7 @@ class Hypothesis(NamedTuple):
     """What a search found for a sentence."""
 
     #: the tokens after the prompt, EOS included where it came
-    ids: list
+    ids: list[int]
     #: beam search: log-probability / length ** length_penalty; else the log-probability, None if not asked for
     score: float | None
     #: as text, where the model has a tokenizer
@@ -53,7 +62,8 @@ class Hypothesis(NamedTuple):
     attention: np.ndarray | None = None
 
 
-def best(steps, latest, parents, k, rules, ids, *, log_probs, own_logits=False):
+def best(steps: Steps, latest: Ids, parents: Sequence[int] | Ids | None, k: int, rules: Rules, ids: Ids, *,
+         log_probs: bool, own_logits: bool = False) -> tuple[Floats, Ids]:
     """A step, and the k best tokens of each target, after the rules.
 
     latest (R,), parents: the step's. rules: `Rules`. ids (R, T): the targets' ids so far, latest the last of
@@ -76,7 +86,7 @@ def best(steps, latest, parents, k, rules, ids, *, log_probs, own_logits=False):
     return top_k(rules(scores, ids) if rules else scores, k)
 
 
-def without(excluded, values, tokens, k):
+def without(excluded: Ids, values: Floats, tokens: Ids, k: int) -> tuple[Floats, Ids]:
     """The first k of descending values (R, n) and their tokens once the excluded tokens have gone to the end."""
     out = np.isin(tokens, excluded)
     values = np.where(out, values.dtype.type(-np.inf), values)
@@ -84,7 +94,7 @@ def without(excluded, values, tokens, k):
     return np.take_along_axis(values, order, axis=1), np.take_along_axis(tokens, order, axis=1)
 
 
-def top_k(scores, k):
+def top_k(scores: Floats, k: int) -> tuple[Floats, Ids]:
     """The k largest of each row of scores (R, V), descending: values (R, k) and places (R, k).
 
     Of equal scores the one of the lower place comes first. For any k, where `kernels.top_k` has a limit.
@@ -113,7 +123,7 @@ def top_k(scores, k):
     return values, places
 
 
-def _largest(values, k):
+def _largest(values: Floats, k: int) -> Ids:
     """The places (R, k) of the k largest of each row, in any order."""
     if k == values.shape[1]:
         return np.broadcast_to(np.arange(k), (len(values), k)).copy()

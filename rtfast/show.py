@@ -1,13 +1,26 @@
 """Matrices on a terminal: named, shaped, aligned, with a label on every row. 80 columns unless told otherwise."""
 
+from __future__ import annotations
+
 import math
 import os
 import re
 import sys
 import textwrap
 import unicodedata
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeAlias
+
+    from rtfast.shading import Ink
+    from rtfast.typing import Array, ArrayLike, MaybeNone
+
+    #: A function from the places of columns to their labels, or ().
+    Columns: TypeAlias = Callable[[Sequence[int]], Sequence[str]] | tuple[()]
 
 WIDTH = 80
 INDENT = "    "
@@ -17,7 +30,7 @@ GAP = "   "
 _STYLE = re.compile(r"\x1b\[[\d;]*m")
 
 
-def size(text):
+def size(text: str) -> int:
     """Columns that text takes on a terminal: colours none, Chinese characters two, combining marks none."""
     if text.isascii() and "\x1b" not in text:
         return len(text)
@@ -25,17 +38,17 @@ def size(text):
                for letter in _STYLE.sub("", text))
 
 
-def left(text, width):
+def left(text: str, width: int) -> str:
     """Text filled up with spaces behind it to `width` columns."""
     return text + " " * (width - size(text))
 
 
-def right(text, width):
+def right(text: str, width: int) -> str:
     """Text filled up with spaces before it to `width` columns."""
     return " " * (width - size(text)) + text
 
 
-def number(value, decimals, precision):
+def number(value: float, decimals: int, precision: int) -> str:
     """One number as text: `decimals` places, or scientific where these would hide it or run away."""
     if not math.isfinite(value):
         return "NaN" if value != value else "inf" if value > 0 else "-inf"
@@ -45,7 +58,7 @@ def number(value, decimals, precision):
     return text.replace("-", "") if float(text) == 0 else text
 
 
-def decimals_needed(values, precision):
+def decimals_needed(values: Iterable[float], precision: int) -> int:
     """The fewest decimals, `precision` at most, that lose no digit of what `precision` would show."""
     needed = 0
     for value in values:
@@ -55,7 +68,8 @@ def decimals_needed(values, precision):
     return needed
 
 
-def matrix(name, array, rows=(), columns=(), precision=4, hidden=None):
+def matrix(name: str, array: ArrayLike, rows: Sequence[str] = (), columns: Sequence[str] = (), precision: int = 4,
+           hidden: Any = None) -> list[str]:
     """The lines of a matrix: its name and shape, then its rows, column by column to the right.
 
     array: (m, n) or (n,). rows, columns: labels. hidden: booleans, True where only a dash is to be seen.
@@ -66,7 +80,7 @@ def matrix(name, array, rows=(), columns=(), precision=4, hidden=None):
     return [f"{name} ({shape})", *table_lines(cells_of(np.atleast_2d(array), precision, hidden), rows, columns)]
 
 
-def cells_of(table, precision=4, hidden=None):
+def cells_of(table: Array, precision: int = 4, hidden: Any = None) -> list[list[str]]:
     """The numbers of a table (m, n) as text, all with the same decimals; a dash where `hidden` is True."""
     values = [[float(value) for value in row] for row in table]
     decimals = decimals_needed([value for row in values for value in row], precision)
@@ -77,7 +91,8 @@ def cells_of(table, precision=4, hidden=None):
             for row, dashes in zip(cells, hidden, strict=True)]
 
 
-def shortened(table, most, rows=(), columns=(), precision=4, width=ROOM, ellipsis="..."):
+def shortened(table: Array, most: int, rows: Sequence[str] = (), columns: Columns = (), precision: int = 4,
+              width: int = ROOM, ellipsis: str = "...") -> list[str]:
     """The lines of a table (m, n) of which only the first and last columns are shown where it is wide.
 
     most: columns to show at most; fewer where these do not fit `width`, but two. columns: a function from the
@@ -92,7 +107,8 @@ def shortened(table, most, rows=(), columns=(), precision=4, width=ROOM, ellipsi
     return lines
 
 
-def _shortened(table, shown, rows, columns, precision, ellipsis):
+def _shortened(table: Array, shown: int, rows: Sequence[str], columns: Columns, precision: int,
+               ellipsis: str) -> list[str]:
     wide = table.shape[1]
     last = max(1, shown // 4) if shown < wide else 0
     places = [*range(min(shown, wide) - last), *range(wide - last, wide)]
@@ -104,7 +120,8 @@ def _shortened(table, shown, rows, columns, precision, ellipsis):
     return table_lines(cells, rows, labels, width=sys.maxsize)
 
 
-def table_lines(cells, rows=(), columns=(), width=ROOM):
+def table_lines(cells: Sequence[Sequence[str]], rows: Sequence[str] = (), columns: Sequence[str] = (),
+                width: int = ROOM) -> list[str]:
     """Cells of text as lines, right-aligned under `columns`, behind `rows`; in groups that fit `width`."""
     if columns:
         cells, rows = [list(columns), *cells], ["", *rows] if rows else ()
@@ -120,7 +137,7 @@ def table_lines(cells, rows=(), columns=(), width=ROOM):
     return lines
 
 
-def groups(widths, room):
+def groups(widths: Sequence[int], room: int) -> list[tuple[int, int]]:
     """(first, last) columns of each group that fits `room`; one column at least."""
     found, first, used = [], 0, 0
     for j, width in enumerate(widths):
@@ -131,9 +148,11 @@ def groups(widths, room):
     return [*found, (first, len(widths))]
 
 
-def beside(blocks, width=ROOM):
+def beside(blocks: Sequence[list[str]], width: int = ROOM) -> list[str]:
     """Blocks of lines next to each other, as many as fit, the rest below."""
-    lines, shelf, used = [], [], 0
+    lines: list[str] = []
+    shelf: list[list[str]] = []
+    used = 0
     for block in blocks:
         wide = max(map(size, block))
         if shelf and used + wide > width:
@@ -144,7 +163,7 @@ def beside(blocks, width=ROOM):
     return lines + _side_by_side(shelf)
 
 
-def _side_by_side(blocks):
+def _side_by_side(blocks: Sequence[list[str]]) -> list[str]:
     widths = [max(map(size, block)) for block in blocks]
     height = max(map(len, blocks))
     padded = [block + [""] * (height - len(block)) for block in blocks]
@@ -152,21 +171,21 @@ def _side_by_side(blocks):
             for parts in zip(*padded, strict=True)]
 
 
-def bar(share, width=30):
+def bar(share: float, width: int = 30) -> str:
     """A bar of `share` (0 to 1) of the width; a sliver for the little that is not nothing."""
     if not 0 <= share <= 1:  # NaN too
         return ""
     return "#" * round(share * width) or ("." if share else "")
 
 
-def bold(text):
+def bold(text: str) -> str:
     """`text` in bold, on a terminal whose user has not asked for plain text."""
     if not styled():
         return text
     return f"\x1b[1m{text}\x1b[0m"
 
 
-def styled():
+def styled() -> bool:
     """Whether stdout is a terminal that shows colours, and its user has not asked for plain text."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb" or os.name == "nt":
         return False
@@ -179,25 +198,25 @@ class Page:
     width: columns to fill. ink: what writes bold and in colours (shading.Ink), None for bold titles on terminals.
     """
 
-    def __init__(self, precision=4, width=WIDTH, ink=None):
+    def __init__(self, precision: int = 4, width: int = WIDTH, ink: Ink | MaybeNone = None) -> None:
         self.precision, self.ink, self.room = precision, ink, width - len(INDENT)
 
-    def heading(self, text):
+    def heading(self, text: str) -> None:
         """What the page is about, wrapped."""
         print("\n".join(textwrap.wrap(text, self.room + len(INDENT), break_on_hyphens=False)))
 
-    def title(self, text):
+    def title(self, text: str) -> None:
         """A step's heading."""
         print()
         for line in textwrap.wrap(text, self.room + len(INDENT), subsequent_indent=INDENT, break_on_hyphens=False):
             print(bold(line) if self.ink is None else self.ink.bold(line))
 
-    def say(self, *sentences):
+    def say(self, *sentences: str) -> None:
         """Sentences as a paragraph."""
         for line in textwrap.wrap(" ".join(sentences), self.room, break_on_hyphens=False, break_long_words=False):
             print(INDENT + line.replace("\xa0", " "))  # where no line may end
 
-    def formula(self, formula, call=""):
+    def formula(self, formula: str, call: str = "") -> None:
         """A formula, and the call that computes it: behind it, or below where there is no room."""
         start = max(36, len(formula) + 4)
         line = f"{formula:{start}}{call}".rstrip()
@@ -206,11 +225,14 @@ class Page:
         self.lines(lines)
         print()
 
-    def lines(self, lines):
+    def lines(self, lines: Iterable[str]) -> None:
         """Lines as they are."""
         for line in lines:
             print((INDENT + line).rstrip())
 
-    def matrices(self, *blocks):
+    def matrices(self, *blocks: Any) -> None:
         """Matrices, (name, array) or (name, array, rows) or (..., rows, columns), side by side."""
-        self.lines(beside([matrix(*block, precision=self.precision) for block in blocks], self.room))
+        self.lines(beside([self._matrix(*block) for block in blocks], self.room))
+
+    def _matrix(self, name: str, array: ArrayLike, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> list[str]:
+        return matrix(name, array, rows, columns, self.precision)

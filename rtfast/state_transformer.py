@@ -1,5 +1,9 @@
 """Encoder and decoder stacks over given states, without words: what `from_torch` makes of PyTorch's modules."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from . import backends
@@ -8,6 +12,14 @@ from .packing import PackedWeights
 from .transformer import decoder_program, encoder_program, memory_program
 from .weights import prepare_weights
 from .workspace import capacity_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rtfast.config import Config
+    from rtfast.idle_workspaces import _Borrowed
+    from rtfast.program import Program
+    from rtfast.typing import Array, Bools, DTypeLike, Floats
 
 ENCODER, CAUSAL_ENCODER = range(2)
 MEMORY, DECODER, CAUSAL_DECODER = range(3)
@@ -19,23 +31,23 @@ MAX_LENGTH = 2**20
 class _Stack:
     """Layers of one side, packed. May be shared by threads."""
 
-    def __init__(self, config, weights, programs):
+    def __init__(self, config: Config, weights: Mapping[str, Any], programs: Sequence[Program]) -> None:
         self.config = config
         backend = backends.active()
         packed = PackedWeights(backend, config, prepare_weights(config, weights), programs)
         self._workspaces = IdleWorkspaces(backend, programs, packed, config.max_length)
 
-    def _borrow(self, sources, targets=()):
+    def _borrow(self, sources: Sequence[Floats], targets: Sequence[Floats] = ()) -> _Borrowed:
         return self._workspaces.borrow(capacity_for(sources, targets))
 
 
 class EncoderStack(_Stack):
     """A `Config` without words and decoder layers, and its weights (rtfast/weights.py)."""
 
-    def __init__(self, config, weights):
+    def __init__(self, config: Config, weights: Mapping[str, Any]) -> None:
         super().__init__(config, weights, (encoder_program(config), encoder_program(config, causal=True)))
 
-    def run(self, sources, causal):
+    def run(self, sources: Sequence[Floats], causal: bool) -> list[Floats]:
         """States (S, d_model) of sequences (S, d_model), lists of arrays."""
         which, states = CAUSAL_ENCODER if causal else ENCODER, []
         for i in range(0, len(sources), BATCH):
@@ -49,11 +61,11 @@ class EncoderStack(_Stack):
 class DecoderStack(_Stack):
     """A `Config` without words and encoder layers, and its weights (rtfast/weights.py)."""
 
-    def __init__(self, config, weights):
+    def __init__(self, config: Config, weights: Mapping[str, Any]) -> None:
         super().__init__(config, weights, (
             memory_program(config), decoder_program(config, causal=False), decoder_program(config)))
 
-    def run(self, targets, memories, causal):
+    def run(self, targets: Sequence[Floats], memories: Sequence[Floats], causal: bool) -> list[Floats]:
         """States (T, d_model) of targets (T, d_model) that attend to memories (S, d_model), lists of arrays."""
         which, states = CAUSAL_DECODER if causal else DECODER, []
         for i in range(0, len(targets), BATCH):
@@ -65,21 +77,22 @@ class DecoderStack(_Stack):
         return states
 
 
-def _split(rows, sequences):
+def _split(rows: Floats, sequences: Sequence[Floats]) -> list[Floats]:
     return np.split(rows, np.cumsum([len(sequence) for sequence in sequences])[:-1])
 
 
 class StateModel:
     """What the models of `from_torch` share. batch_first: batches are (B, T, d_model), else (T, B, d_model)."""
 
-    def __init__(self, d_model, dtype, batch_first):
+    def __init__(self, d_model: int, dtype: DTypeLike, batch_first: bool) -> None:
         self.d_model, self.dtype, self.batch_first = d_model, np.dtype(dtype), batch_first
         self.backend = backends.backend()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}(d_model={self.d_model}, dtype={self.dtype}, batch_first={self.batch_first})"
 
-    def _read(self, states, name, padding_mask, mask_name):
+    def _read(self, states: Any, name: str, padding_mask: Any,
+              mask_name: str) -> tuple[list[Floats], Callable[[list[Floats]], Floats]]:
         """Sequences as a list of (T, d_model) without their padding, and how to give results the form of `states`."""
         array = _array(states, name)
         if array.dtype.kind != "f":
@@ -94,7 +107,7 @@ class StateModel:
         lengths = _lengths(padding_mask, mask_name, array.shape[:2], single)
         sequences = [np.ascontiguousarray(row[:n], self.dtype) for row, n in zip(array, lengths, strict=True)]
 
-        def shaped(results):
+        def shaped(results: list[Floats]) -> Floats:
             out = np.zeros(array.shape, self.dtype)
             for row, result in zip(out, results, strict=True):
                 row[:len(result)] = result
@@ -103,7 +116,7 @@ class StateModel:
         return sequences, shaped
 
 
-def _array(values, name):
+def _array(values: Any, name: str) -> Array:
     """An array of anything that has numbers, PyTorch's tensors on the CPU among it."""
     values = values.detach() if hasattr(values, "detach") else values
     try:
@@ -112,7 +125,7 @@ def _array(values, name):
         raise TypeError(f"{name} must be an array: {error}") from None
 
 
-def _ignored(mask, name):
+def _ignored(mask: Any, name: str) -> Bools:
     """A mask as booleans, True where nothing is attended to: PyTorch's are that, or 0 and -inf."""
     mask = _array(mask, name)
     if mask.dtype.kind == "f" and not ((mask == 0) | (mask == -np.inf)).all():
@@ -122,7 +135,7 @@ def _ignored(mask, name):
     return mask if mask.dtype.kind == "b" else mask != 0
 
 
-def _lengths(mask, name, shape, single):
+def _lengths(mask: Any, name: str, shape: tuple[int, ...], single: bool) -> list[int]:
     """How many positions of each sequence are no padding, given the mask (B, T) of those that are, or None."""
     if mask is None:
         return [shape[1]] * shape[0]
@@ -135,10 +148,10 @@ def _lengths(mask, name, shape, single):
         raise ValueError(f"{name} must be True for the last positions of a sequence only: holes are not supported")
     if not lengths.all():
         raise ValueError(f"{name} leaves nothing of sequence {int(np.argmin(lengths))}")
-    return lengths.tolist()
+    return [int(length) for length in lengths]
 
 
-def _is_causal(mask, hint, name, length):
+def _is_causal(mask: Any, hint: bool, name: str, length: int) -> bool:
     """Whether positions see none after them: by PyTorch's mask (T, T), or by the hint that it is that one."""
     if mask is None:
         return bool(hint)
@@ -153,7 +166,7 @@ def _is_causal(mask, hint, name, length):
     return True
 
 
-def _length(states, batch_first):
+def _length(states: Any, batch_first: bool) -> int:
     shape = np.shape(states)
     return shape[1 if batch_first and len(shape) == 3 else 0] if shape else 0
 
@@ -161,11 +174,11 @@ def _length(states, batch_first):
 class StateEncoder(StateModel):
     """A `torch.nn.TransformerEncoder` on rtfast's kernels (section 3.1)."""
 
-    def __init__(self, stack, batch_first):
+    def __init__(self, stack: EncoderStack, batch_first: bool) -> None:
         super().__init__(stack.config.d_model, stack.config.dtype, batch_first)
         self._stack = stack
 
-    def __call__(self, src, mask=None, src_key_padding_mask=None, is_causal=False):
+    def __call__(self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False) -> Floats:
         """States of src, in its layout: (B, S, d_model) with batch_first, else (S, B, d_model), or (S, d_model).
 
         mask: None or the causal one (S, S); is_causal: the same. src_key_padding_mask (B, S): True for padding, at the
@@ -181,12 +194,12 @@ class StateEncoder(StateModel):
 class StateDecoder(StateModel):
     """A `torch.nn.TransformerDecoder` on rtfast's kernels (section 3.1)."""
 
-    def __init__(self, stack, batch_first):
+    def __init__(self, stack: DecoderStack, batch_first: bool) -> None:
         super().__init__(stack.config.d_model, stack.config.dtype, batch_first)
         self._stack = stack
 
-    def __call__(self, tgt, memory, tgt_mask=None, *, tgt_key_padding_mask=None, memory_key_padding_mask=None,
-                 tgt_is_causal=False):
+    def __call__(self, tgt: Any, memory: Any, tgt_mask: Any = None, *, tgt_key_padding_mask: Any = None,
+                 memory_key_padding_mask: Any = None, tgt_is_causal: bool = False) -> Floats:
         """States of tgt (B, T, d_model) that attends to memory (B, S, d_model), in the layout of tgt.
 
         As in PyTorch, a target sees its future unless tgt_mask (T, T) or tgt_is_causal says that it does not. Padding
@@ -206,12 +219,14 @@ class StateDecoder(StateModel):
 class StateTransformer(StateModel):
     """A `torch.nn.Transformer` on rtfast's kernels (section 3.1): `encoder` and `decoder`, one after the other."""
 
-    def __init__(self, encoder, decoder):
+    def __init__(self, encoder: StateEncoder, decoder: StateDecoder) -> None:
         super().__init__(encoder.d_model, encoder.dtype, encoder.batch_first)
         self.encoder, self.decoder = encoder, decoder
 
-    def __call__(self, src, tgt, src_mask=None, tgt_mask=None, *, src_key_padding_mask=None,
-                 tgt_key_padding_mask=None, memory_key_padding_mask=None, src_is_causal=False, tgt_is_causal=False):
+    def __call__(self, src: Any, tgt: Any, src_mask: Any = None, tgt_mask: Any = None, *,
+                 src_key_padding_mask: Any = None, tgt_key_padding_mask: Any = None,
+                 memory_key_padding_mask: Any = None, src_is_causal: bool = False,
+                 tgt_is_causal: bool = False) -> Floats:
         """States of tgt (B, T, d_model) given src (B, S, d_model), in the layout of tgt.
 
         Masks as of the encoder and the decoder. memory_key_padding_mask: src_key_padding_mask where it is not given
@@ -223,10 +238,10 @@ class StateTransformer(StateModel):
         return self.decoder(tgt, memory, tgt_mask, tgt_key_padding_mask=tgt_key_padding_mask,
                             memory_key_padding_mask=memory_key_padding_mask, tgt_is_causal=tgt_is_causal)
 
-    def encode(self, src, mask=None, src_key_padding_mask=None, is_causal=False):
+    def encode(self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False) -> Floats:
         """The encoder's states: see `StateEncoder`."""
         return self.encoder(src, mask, src_key_padding_mask, is_causal)
 
-    def decode(self, tgt, memory, tgt_mask=None, **masks):
+    def decode(self, tgt: Any, memory: Any, tgt_mask: Any = None, **masks: Any) -> Floats:
         """The decoder's states: see `StateDecoder`."""
         return self.decoder(tgt, memory, tgt_mask, **masks)

@@ -1,14 +1,16 @@
 """Which steps of a walk a user asks for: what `rtfast demo --steps` and `rtfast explain --step` read."""
 
+from __future__ import annotations
+
 from rtfast.cli import UserError
 
 
-def chosen_steps(option, text, count):
+def chosen_steps(option: str, text: str, count: int) -> list[int]:
     """The places, from 0 on and in order, of the steps that "6", "5-9" or "1,12-13" names, of `count`.
 
     option: its name. Raises UserError for anything else.
     """
-    chosen = set()
+    chosen: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         last = last if dash else first

@@ -1,7 +1,16 @@
 """Text while it is generated: the pieces that are sure."""
 
+from __future__ import annotations
 
-def stream_text(ids, tokenizer):
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rtfast.typing import Tokenizer
+
+
+def stream_text(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
     """Pieces of text of an iterable of ids; side by side they are the text of all of them."""
     so_far, shown = [], ""
     for token in ids:

@@ -1,5 +1,7 @@
 """How many threads a run may use: RTFAST_NUM_THREADS, else the CPUs that this process may run on."""
 
+from __future__ import annotations
+
 import operator
 import os
 
@@ -9,7 +11,7 @@ from . import backends
 _CGROUPS, _MEMBERSHIP = "/sys/fs/cgroup", "/proc/self/cgroup"
 
 
-def available_cpus():
+def available_cpus() -> int:
     """CPUs that this process may run on: its affinity (Python 3.13: or PYTHON_CPU_COUNT), a container's quota."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13
         cpus = os.process_cpu_count() or 1
@@ -21,7 +23,7 @@ def available_cpus():
     return cpus if quota is None else max(1, min(cpus, quota))
 
 
-def _container_quota():
+def _container_quota() -> int | None:
     """CPUs, rounded up, that the lowest CPU quota over this process is worth, or None without one."""
     quotas = []
     for folder in _cgroup_folders():
@@ -30,7 +32,7 @@ def _container_quota():
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
-def _cgroup_folders():
+def _cgroup_folders() -> list[str]:
     """Folders of this process's groups, v2 and v1, and of the groups around them, whose quotas hold too.
 
     A container sees its own group as the root, and in cgroup v1 at times a path that only the host has.
@@ -48,7 +50,7 @@ def _cgroup_folders():
     return folders
 
 
-def _memberships():
+def _memberships() -> list[list[str]]:
     """The three parts of each line "number:controllers:path"; none where there is no such file."""
     try:
         with open(_MEMBERSHIP, encoding="utf-8", errors="surrogateescape") as file:
@@ -57,7 +59,7 @@ def _memberships():
         return []
 
 
-def _words(folder, name):
+def _words(folder: str, name: str) -> list[str]:
     try:
         with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
             return file.read().split()
@@ -65,7 +67,7 @@ def _words(folder, name):
         return []
 
 
-def _whole_cpus(quota="max", period="0", *rest):
+def _whole_cpus(quota: str = "max", period: str = "0", *rest: str) -> int | None:
     """Microseconds of CPU time in each period, as CPUs rounded up; None for "max" and -1: no limit."""
     try:
         quota, period = int(quota), int(period)
@@ -74,7 +76,7 @@ def _whole_cpus(quota="max", period="0", *rest):
     return -(-quota // period) if quota > 0 and period > 0 else None
 
 
-def set_num_threads(n):
+def set_num_threads(n: int) -> None:
     """Use up to n threads for a run, the caller's included. Holds for every model.
 
     Raises TypeError for what is no integer, ValueError unless 1 <= n <= 128.
@@ -88,12 +90,12 @@ def set_num_threads(n):
     backends.on_load(lambda module: module.set_num_threads(n))
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """Threads that a run may use, the caller's included."""
     return backends.active().get_num_threads()
 
 
-def _initial():
+def _initial() -> int:
     asked = os.environ.get("RTFAST_NUM_THREADS", "").strip()
     if not asked:
         return min(128, available_cpus())

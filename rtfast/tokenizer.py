@@ -1,7 +1,13 @@
 """The article's word tokenizer: a word is a token, its id is its place in a given vocabulary."""
 
+from __future__ import annotations
+
 import operator
 import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: Longer words are refused, so that cutting a text stays linear in its length whatever the vocabulary.
 MAX_WORD = 256
@@ -22,10 +28,11 @@ class WordTokenizer:
     missing.
     """
 
-    def __init__(self, vocabulary, sos="SOS", eos="EOS", unknown=None):
+    def __init__(self, vocabulary: Iterable[str], sos: str = "SOS", eos: str = "EOS",
+                 unknown: str | None = None) -> None:
         self._words = _checked_words(vocabulary)
         self._ids = {word: i for i, word in enumerate(self._words)}
-        self._special = {"sos": sos, "eos": eos, "unknown": unknown}
+        self._special: dict[str, Any] = {"sos": sos, "eos": eos, "unknown": unknown}
         for role, word in self._special.items():
             if word is None and role == "unknown":
                 continue
@@ -37,28 +44,28 @@ class WordTokenizer:
         self._marks = re.compile("(" + "|".join(marks) + ")") if marks else None
         self._most_pieces = max(len(self._cut(word)) for word in self._words)  # of "don't": 3
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._words)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"WordTokenizer({len(self)} words, sos={self._special['sos']!r}, eos={self._special['eos']!r})"
 
     @property
-    def vocabulary(self):
+    def vocabulary(self) -> tuple[str, ...]:
         """The words, in the order of their ids: a tuple of strings."""
         return self._words
 
     @property
-    def sos_id(self):
+    def sos_id(self) -> int:
         """Id of the word that starts a sequence."""
         return self._ids[self._special["sos"]]
 
     @property
-    def eos_id(self):
+    def eos_id(self) -> int:
         """Id of the word that ends a sequence."""
         return self._ids[self._special["eos"]]
 
-    def encode(self, text):
+    def encode(self, text: str) -> list[int]:
         """The ids of the words of `text`, a list of ints, without sos or eos.
 
         Words are separated by white space. A word that is not in the vocabulary is looked for in lower case,
@@ -77,7 +84,7 @@ class WordTokenizer:
                 self._encode_pieces(match, number, ids)
         return ids
 
-    def _encode_pieces(self, match, number, ids):
+    def _encode_pieces(self, match: re.Match[str], number: int, ids: list[int]) -> None:
         """Append the ids of one unknown word's pieces; the longest known run of pieces ("don't") wins."""
         pieces = self._cut(match.group())
         start = 0
@@ -91,15 +98,15 @@ class WordTokenizer:
             ids.append(found)
             start = end
 
-    def _cut(self, word):
+    def _cut(self, word: str) -> list[str]:
         return [piece for piece in self._marks.split(word) if piece] if self._marks else [word]
 
-    def _find(self, word):
+    def _find(self, word: str) -> int | None:
         """Id of the word, or of its lower-case form; None if the vocabulary has neither."""
         found = self._ids.get(word)
         return self._ids.get(word.lower()) if found is None else found
 
-    def _unknown_id(self, piece, match, number):
+    def _unknown_id(self, piece: str, match: re.Match[str], number: int) -> int:
         if self._special["unknown"] is not None:
             return self._ids[self._special["unknown"]]
         shown = piece if len(piece) <= 60 else piece[:57] + "..."
@@ -107,11 +114,11 @@ class WordTokenizer:
             f"WordTokenizer: {shown!r} is not in the vocabulary (word {number + 1} of the text, at character "
             f"{match.start()}); give unknown= a word of the vocabulary to stand for such words")
 
-    def encode_target(self, text):
+    def encode_target(self, text: str) -> list[int]:
         """As `encode`: source and target have the same words."""
         return self.encode(text)
 
-    def decode(self, ids, skip_special=True):
+    def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The words of `ids` as one string, without spaces before punctuation marks.
 
         skip_special leaves out sos and eos. Raises as `tokens` does.
@@ -126,7 +133,7 @@ class WordTokenizer:
             text.append(word)
         return "".join(text)
 
-    def tokens(self, ids):
+    def tokens(self, ids: Iterable[int]) -> list[str]:
         """The word of each id, a list of strings.
 
         ids: an iterable of integers. Raises TypeError for anything else, ValueError for an id out of range.
@@ -146,12 +153,12 @@ class WordTokenizer:
             words.append(self._words[number])
         return words
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """What `WordTokenizer.from_dict` needs to make an equal tokenizer; plain values, for JSON."""
         return {"type": "word", "vocabulary": list(self._words), **self._special}
 
     @classmethod
-    def from_dict(cls, fields):
+    def from_dict(cls, fields: dict[str, Any]) -> WordTokenizer:
         """The tokenizer of a dict made by `to_dict`.
 
         Raises TypeError for anything but a dict with a list of words, ValueError for another type of
@@ -171,13 +178,13 @@ class WordTokenizer:
         return cls(words, fields["sos"], fields["eos"], fields["unknown"])
 
 
-def _checked_words(vocabulary):
+def _checked_words(vocabulary: Iterable[str]) -> tuple[str, ...]:
     if isinstance(vocabulary, (str, bytes)):
         raise TypeError(f"WordTokenizer: vocabulary must be a list, got {type(vocabulary).__name__}")
     words = tuple(vocabulary)
     if not words:
         raise ValueError("WordTokenizer: vocabulary must have at least one word, got none")
-    first = {}
+    first: dict[str, int] = {}
     for i, word in enumerate(words):
         if not isinstance(word, str):
             raise TypeError(

@@ -1,14 +1,21 @@
 """`from_torch`: the weights of PyTorch's Transformer modules, by the names of rtfast/weights.py."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from .config import Config
 from .state_transformer import MAX_LENGTH, DecoderStack, EncoderStack, StateDecoder, StateEncoder, StateTransformer
 
+if TYPE_CHECKING:
+    from rtfast.typing import Array
+
 _KINDS = "torch.nn.Transformer, TransformerEncoder or TransformerDecoder"
 
 
-def from_torch(module):
+def from_torch(module: Any) -> Any:
     """A model that computes what a PyTorch module does in eval mode, on rtfast's kernels and without PyTorch.
 
     module: `torch.nn.Transformer`, `TransformerEncoder` or `TransformerDecoder`; norm_first or not, ReLU or GELU, with
@@ -28,6 +35,8 @@ def from_torch(module):
             raise ValueError("from_torch: encoder and decoder must have one d_model, dtype and batch_first, got "
                              f"{encoder} and {decoder}")
         return StateTransformer(encoder, decoder)
+    stack: Any
+    model: Any
     if isinstance(module, nn.TransformerEncoder):
         side, kind, stack, model = "encoder", nn.TransformerEncoderLayer, EncoderStack, StateEncoder
     elif isinstance(module, nn.TransformerDecoder):
@@ -45,7 +54,8 @@ def from_torch(module):
         if found != fields[0]:
             different = sorted(name for name in found if found[name] != fields[0][name])
             raise ValueError(f"from_torch: all layers must be alike, but layer {i} differs in {', '.join(different)}")
-    batch_first, weights = fields[0].pop("batch_first"), {}
+    batch_first = fields[0].pop("batch_first")
+    weights: dict[str, Array] = {}
     for i, layer in enumerate(layers):
         _add_layer(weights, f"{side}.layers.{i}", layer, side == "decoder")
     if module.norm is not None:
@@ -59,7 +69,7 @@ def from_torch(module):
     return model(stack(config, weights), batch_first)
 
 
-def _fields(layer, nn):
+def _fields(layer: Any, nn: Any) -> dict[str, Any]:
     """The Config fields of a layer, and batch_first."""
     attention = layer.self_attn
     for part in (attention, getattr(layer, "multihead_attn", attention)):
@@ -86,12 +96,12 @@ def _fields(layer, nn):
     }
 
 
-def _check_norm(norm, d_model, nn):
+def _check_norm(norm: Any, d_model: int, nn: Any) -> None:
     if not isinstance(norm, nn.LayerNorm) or tuple(norm.normalized_shape) != (d_model,):
         raise ValueError(f"from_torch: norms must be torch.nn.LayerNorm({d_model}), got {norm}")
 
 
-def _activation(function, nn):
+def _activation(function: Any, nn: Any) -> str:
     """Our name of a layer's activation."""
     if function is nn.functional.relu or isinstance(function, nn.ReLU):
         return "relu"
@@ -104,7 +114,7 @@ def _activation(function, nn):
     raise ValueError(f"from_torch: activation must be ReLU, GELU or SiLU, got {function}")
 
 
-def _add_layer(weights, name, layer, decodes):
+def _add_layer(weights: dict[str, Array], name: str, layer: Any, decodes: bool) -> None:
     _add_attention(weights, f"{name}.self_attention", layer.self_attn)
     _add_norm(weights, f"{name}.self_attention", layer.norm1)
     if decodes:
@@ -115,7 +125,7 @@ def _add_layer(weights, name, layer, decodes):
     _add_norm(weights, f"{name}.feed_forward", layer.norm3 if decodes else layer.norm2)
 
 
-def _add_attention(weights, name, attention):
+def _add_attention(weights: dict[str, Array], name: str, attention: Any) -> None:
     parts = ("query", "key", "value")
     for part, matrix in zip(parts, np.split(_values(attention.in_proj_weight), 3), strict=True):
         weights[f"{name}.{part}.weight"] = matrix.T
@@ -125,18 +135,19 @@ def _add_attention(weights, name, attention):
     _add_linear(weights, f"{name}.output", attention.out_proj)
 
 
-def _add_linear(weights, name, linear):
+def _add_linear(weights: dict[str, Array], name: str, linear: Any) -> None:
     weights[f"{name}.weight"] = _values(linear.weight).T
     if linear.bias is not None:
         weights[f"{name}.bias"] = _values(linear.bias)
 
 
-def _add_norm(weights, name, norm):
+def _add_norm(weights: dict[str, Array], name: str, norm: Any) -> None:
     """gamma and beta; one that the norm does not have is left out: rtfast's own are ones and zeros then."""
     for ours, values in (("gamma", norm.weight), ("beta", norm.bias)):
         if values is not None:
             weights[f"{name}.norm.{ours}"] = _values(values)
 
 
-def _values(parameter):
-    return parameter.detach().cpu().numpy()
+def _values(parameter: Any) -> Array:
+    array: Array = parameter.detach().cpu().numpy()
+    return array

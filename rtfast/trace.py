@@ -1,12 +1,22 @@
 """`Trace`: every named intermediate of one run, in order of computation."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .names import is_pattern, matching
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rtfast.inputs import Batch
+    from rtfast.model import Transformer
+    from rtfast.program import Traced
+    from rtfast.typing import Floats, Ids, Places, Shape, StrPath, Tokenizer
 
 
 class TraceItem(NamedTuple):
@@ -18,12 +28,12 @@ class TraceItem(NamedTuple):
     #: how, in short
     formula: str
     #: names of the intermediates and weights that it was computed from
-    inputs: tuple
+    inputs: tuple[str, ...]
     #: what its axes count: "sentence", "head", "source", "target", "feature" or "word"
-    axes: tuple
+    axes: tuple[str, ...]
 
 
-class Trace(Mapping):
+class Trace(Mapping[str, "Floats"]):
     """Name -> array, in order of computation; a pattern such as "decoder.layers.*.cross_attention.weights" -> a dict.
 
     Without a batch axis where one sentence was traced, else with B in front: rows (T, width), heads (n_heads, T,
@@ -35,16 +45,18 @@ class Trace(Mapping):
     model: the model that was traced, None where the trace comes from a file.
     """
 
-    def __init__(self, source_ids, target_ids, tokens, *, single, generated=None, model=None):
-        self._arrays, self._items = {}, {}
+    def __init__(self, source_ids: list[Ids], target_ids: list[Ids], tokens: tuple[list[Any], list[Any]], *,
+                 single: bool, generated: Any = None, model: Transformer | None = None) -> None:
+        self._arrays: dict[str, Floats] = {}
+        self._items: dict[str, TraceItem] = {}
         self.source_ids, self.target_ids, self.tokens = source_ids, target_ids, tokens
         self.single, self.generated, self.model = single, generated, model
 
-    def put(self, item, array):
+    def put(self, item: TraceItem, array: Floats) -> None:
         """Add an intermediate at the end."""
         self._items[item.name], self._arrays[item.name] = item, array
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Any:
         if isinstance(name, str) and is_pattern(name):
             found = matching(name, self._arrays)
             if not found:
@@ -52,61 +64,61 @@ class Trace(Mapping):
             return {one: self._arrays[one] for one in found}
         return self._arrays[self._known(name)]
 
-    def _known(self, name):
+    def _known(self, name: str) -> str:
         if name not in self._arrays:
             raise KeyError(f"no intermediate is named {name!r}; list(trace) shows all {len(self)}")
         return name
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._arrays)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Trace({len(self)} intermediates, {self.nbytes:,} bytes)"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         from .notebook import trace_html
 
         return trace_html(self)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes of all its arrays."""
         return sum(array.nbytes for array in self._arrays.values())
 
     # What an intermediate is ----------------------------------------------------------------
 
-    def item(self, name):
+    def item(self, name: str) -> TraceItem:
         """A `TraceItem`: op, formula, inputs and axes together."""
         return self._items[self._known(name)]
 
-    def formula(self, name):
+    def formula(self, name: str) -> str:
         """How the intermediate was computed, in short."""
         return self.item(name).formula
 
-    def inputs(self, name):
+    def inputs(self, name: str) -> tuple[str, ...]:
         """Names of the intermediates and weights that it was computed from."""
         return self.item(name).inputs
 
-    def op(self, name):
+    def op(self, name: str) -> str:
         """Kind of the operation that computed it."""
         return self.item(name).op
 
-    def axes(self, name):
+    def axes(self, name: str) -> tuple[str, ...]:
         """What its axes count, in words: ("head", "target", "source"), ..."""
         return self.item(name).axes
 
-    def shape(self, name):
+    def shape(self, name: str) -> Shape:
         """The array's shape."""
         return self._arrays[self._known(name)].shape
 
-    def first_nan(self):
+    def first_nan(self) -> str | None:
         """Name of the first intermediate that holds a NaN, or None."""
         return next((name for name, array in self._arrays.items() if np.isnan(array).any()), None)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """All of it in plain Python: tokens, ids, and of each intermediate name, op, formula, inputs, axes, shape and
         values as nested lists."""
         return {
@@ -119,24 +131,24 @@ class Trace(Mapping):
     # Step by step ---------------------------------------------------------------------------
 
     @property
-    def n_steps(self):
+    def n_steps(self) -> int:
         """Tokens that the decoder read: each was a step."""
         return len(self.target_ids[0])
 
-    def step(self, t):
+    def step(self, t: int) -> dict[str, Floats]:
         """What the decoder computed in step t, 0 the first: name -> that row of each of its intermediates, and of its
         attention to itself as many keys as there were. Negative t count from the end. Raises IndexError."""
         if not -self.n_steps <= t < self.n_steps:
             raise IndexError(f"step: t must be within 0..{self.n_steps - 1}, got {t}")
         t %= self.n_steps
-        rows = {}
+        rows: dict[str, Floats] = {}
         for name, item in self._items.items():
             if "target" in item.axes:
-                row = self._arrays[name].take(t, axis=item.axes.index("target"))
+                row: Any = self._arrays[name].take(t, axis=item.axes.index("target"))
                 rows[name] = row[..., :t + 1] if item.axes.count("target") == 2 else row
         return rows
 
-    def top(self, k=5):
+    def top(self, k: int = 5) -> list[Any]:
         """The k likeliest next words after each target token: a list, of each a list of (word, probability), the
         likeliest first; words as text where the model has a tokenizer, else ids. A list of those for a batch."""
         from .search import top_k
@@ -152,23 +164,24 @@ class Trace(Mapping):
             return rows
         return [rows[i:i + self.n_steps] for i in range(0, len(rows), self.n_steps)]
 
-    def _words(self, ids):
-        tokenizer = None if self.model is None else self.model.tokenizer
-        return tokenizer.tokens(ids) if hasattr(tokenizer, "tokens") else ids
+    def _words(self, ids: list[int]) -> list[Any]:
+        tokenizer: Any = None if self.model is None else self.model.tokenizer
+        return list(tokenizer.tokens(ids)) if hasattr(tokenizer, "tokens") else ids
 
     # Across layers --------------------------------------------------------------------------
 
-    def alignment(self, layers=None, heads=None):
+    def alignment(self, layers: Places | None = None, heads: Places | None = None) -> Floats:
         """How much each target token attends to each source token, (T, S) or (B, T, S): the cross-attention's weights,
         averaged. layers, heads: a number or several, negative ones from the end; all by default."""
-        found = self._needed("decoder.layers.*.cross_attention.weights")
+        found: dict[str, Floats] = self._needed("decoder.layers.*.cross_attention.weights")
         weights = [found[name] for name in sorted(found, key=lambda name: int(name.split(".")[2]))]
         weights = np.stack(weights)
         weights = weights if self.single else weights.swapaxes(0, 1)  # (B, layers, heads, T, S)
         weights = weights.take(_chosen("layers", layers, weights.shape[-4]), axis=-4)
-        return weights.take(_chosen("heads", heads, weights.shape[-3]), axis=-3).mean(axis=(-4, -3))
+        mean: Floats = weights.take(_chosen("heads", heads, weights.shape[-3]), axis=-3).mean(axis=(-4, -3))
+        return mean
 
-    def lens(self):
+    def lens(self) -> dict[str, Floats]:
         """What the decoder would say if it ended after each layer: name of the state -> logits (T, vocab_size).
 
         The output layer, after the final norm where there is one, applied to what the layers read and to what each of
@@ -179,7 +192,7 @@ class Trace(Mapping):
 
         return lens(self)
 
-    def _needed(self, name):
+    def _needed(self, name: str) -> Any:
         try:
             return self[name]
         except KeyError:
@@ -187,14 +200,14 @@ class Trace(Mapping):
 
     # Files and pictures ---------------------------------------------------------------------
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Write all of it to a .npz or .safetensors file, as the name ends; `Trace.load` reads it back."""
         from .trace_files import save
 
         save(self, path)
 
     @staticmethod
-    def load(path, model=None):
+    def load(path: StrPath, model: Transformer | None = None) -> Trace:
         """The trace in a file that `save` wrote; model: the one that it is of, for what needs it.
 
         Raises CheckpointError for everything that is wrong with the file, OSError where it cannot be opened.
@@ -204,7 +217,7 @@ class Trace(Mapping):
         return load(path, model)
 
 
-    def save_page(self, path, *, weights=None):
+    def save_page(self, path: StrPath, *, weights: bool | None = None) -> int:
         """Write a page of its own, a walk through all of it in which every number tells how it came about; returns its
         bytes. weights: of `rtfast.page.write_page`. Needs the model, and a trace of one sentence."""
         from .page import write_page
@@ -213,26 +226,27 @@ class Trace(Mapping):
             raise ValueError("save_page: needs the model; a trace from a file has none: Trace.load(path, model)")
         return write_page(self.model, self, path, weights=weights)
 
-    def plot_attention(self, name, head=None, ax=None, **options):
+    def plot_attention(self, name: str, head: int | None = None, ax: Any = None, **options: Any) -> Any:
         """A heat map of the weights of one attention or, by a pattern, of several: see `plots.plot_attention`."""
         from .plots import plot_attention
 
         return plot_attention(self, name, head, ax, **options)
 
-    def plot_alignment(self, layers=None, heads=None, ax=None, **options):
+    def plot_alignment(self, layers: Places | None = None, heads: Places | None = None, ax: Any = None,
+                       **options: Any) -> Any:
         """A heat map of `alignment`: see `plots.plot_alignment`."""
         from .plots import plot_alignment
 
         return plot_alignment(self, layers, heads, ax, **options)
 
-    def plot_lens(self, k=1, ax=None, **options):
+    def plot_lens(self, k: int = 1, ax: Any = None, **options: Any) -> Any:
         """The words that `lens` would say, layer by layer: see `plots.plot_lens`."""
         from .plots import plot_lens
 
         return plot_lens(self, k, ax, **options)
 
 
-def _chosen(name, wanted, n):
+def _chosen(name: str, wanted: Places | None, n: int) -> list[int]:
     """Places within n as a list, of None, a number or several."""
     if wanted is None:
         return list(range(n))
@@ -242,7 +256,7 @@ def _chosen(name, wanted, n):
     return [int(place) % n for place in places]
 
 
-def size_of(item, source, target, itemsize):
+def size_of(item: Traced, source: Batch, target: Batch, itemsize: int) -> int:
     """Bytes of a `program.Traced` for batches of so many sentences of one length: what a trace holds of it."""
     lengths = {"source": len(source.sentences[0]), "target": len(target.sentences[0])}
     lengths["output"] = lengths["target"]
@@ -255,7 +269,7 @@ def size_of(item, source, target, itemsize):
     return n * lengths[item.op.output.dimension] * width * itemsize
 
 
-def described(item, single):
+def described(item: Traced, single: bool) -> TraceItem:
     """The `TraceItem` of a `program.Traced`."""
     side = "source" if item.op.output.dimension == "source" else "target"
     if item.form == "scores":
@@ -268,7 +282,7 @@ def described(item, single):
     return TraceItem(item.name, item.op.kind, item.formula, item.inputs, axes if single else ("sentence", *axes))
 
 
-def shaped(array, item, batch):
+def shaped(array: Floats, item: Traced, batch: Batch) -> Floats:
     """Rows of a traced intermediate as a trace shows them."""
     n, length = len(batch.sentences), len(batch.sentences[0])
     if item.form == "heads":
@@ -278,7 +292,7 @@ def shaped(array, item, batch):
     return np.ascontiguousarray(array[0] if batch.single else array)
 
 
-def rows_of(array, item, batch):
+def rows_of(array: Floats, item: Traced, batch: Batch) -> Floats:
     """The inverse of `shaped`: rows (all tokens, width), or scores (n, heads, T, keys), C-contiguous."""
     array = array[None] if batch.single else array
     if item.form == "heads":
@@ -288,7 +302,7 @@ def rows_of(array, item, batch):
     return np.ascontiguousarray(array)
 
 
-def words_of(batch, tokenizer):
+def words_of(batch: Batch, tokenizer: Tokenizer | None) -> list[Any]:
     """The batch's tokens as text where there is a tokenizer, else as ids: a list, or one for each sentence."""
     words = [list(map(int, ids)) for ids in batch.sentences]
     if tokenizer is not None and hasattr(tokenizer, "tokens"):

@@ -3,18 +3,27 @@
 A file is hostile until it is checked: no pickle, no compressed member that grows, nothing read that does not fit.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import os
 import re
 import struct
 import zipfile
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import safetensors_file
 from .safetensors_file import CheckpointError
 from .trace import Trace, TraceItem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rtfast.model import Transformer
+    from rtfast.typing import Array, StrPath
 
 ABOUT = "rtfast.trace"
 FORMAT = 1
@@ -30,7 +39,7 @@ _NPY_TYPES = ("<f4", "<f8", "<i8", "|u1")
 _FLOATS = (np.dtype("<f4"), np.dtype("<f8"))
 
 
-def save(trace, path):
+def save(trace: Trace, path: StrPath) -> None:
     """Write a `Trace`; raises ValueError for a name that ends in neither .npz nor .safetensors, OSError."""
     path = os.fspath(path)
     write = _KINDS[_kind(path)][0]
@@ -42,7 +51,7 @@ def save(trace, path):
         write(file, arrays, json.dumps(about, ensure_ascii=False))
 
 
-def load(path, model=None):
+def load(path: StrPath, model: Transformer | None = None) -> Trace:
     """The `Trace` in a file; raises CheckpointError for whatever is wrong with it, OSError."""
     path = os.fspath(path)
     text, arrays = _KINDS[_kind(path)][1](path)
@@ -51,14 +60,15 @@ def load(path, model=None):
         _check(about, arrays)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise CheckpointError(f"{path}: {ABOUT}: {error or type(error).__name__}") from None
-    ids = [list(arrays[name].astype(np.int64)) for name in IDS]
-    trace = Trace(*ids, tuple(about["tokens"]), single=about["single"], generated=about.get("generated"), model=model)
+    source_ids, target_ids = (list(arrays[name].astype(np.int64)) for name in IDS)
+    trace = Trace(source_ids, target_ids, tuple(about["tokens"]), single=about["single"],
+                  generated=about.get("generated"), model=model)
     for name, op, formula, inputs, axes in about["items"]:
         trace.put(TraceItem(name, op, formula, tuple(inputs), tuple(axes)), arrays[name])
     return trace
 
 
-def _kind(path):
+def _kind(path: str) -> str:
     kind = os.path.splitext(path)[1]
     if kind not in _KINDS:
         raise ValueError(f"a trace's file must end in {' or '.join(_KINDS)}, got {path!r}")
@@ -67,7 +77,7 @@ def _kind(path):
 
 # What a file must say -------------------------------------------------------------------------
 
-def _check(about, arrays):
+def _check(about: Any, arrays: dict[str, Array]) -> None:
     """Raise an error that says what is wrong with the parsed JSON and the arrays beside it."""
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ValueError(f"must be an object of format {FORMAT}")
@@ -93,13 +103,13 @@ def _check(about, arrays):
         raise ValueError("all intermediates must have one type")
 
 
-def _pair(tokens):
+def _pair(tokens: Any) -> list[Any]:
     if not isinstance(tokens, list) or len(tokens) != 2:
         raise ValueError("tokens must be two lists")
     return tokens
 
 
-def _check_tokens(tokens, shape, single):
+def _check_tokens(tokens: Any, shape: tuple[int, ...], single: bool) -> None:
     rows = [tokens] if single else tokens
     if not isinstance(rows, list) or len(rows) != shape[0] or not all(
             isinstance(row, list) and len(row) == shape[1] and all(type(one) in (str, int) for one in row)
@@ -107,14 +117,15 @@ def _check_tokens(tokens, shape, single):
         raise ValueError(f"tokens must be words or ids of shape {shape}")
 
 
-def _check_generated(generated):
+def _check_generated(generated: Any) -> None:
     rows = [] if generated is None else generated if generated and isinstance(generated[0], list) else [generated]
     if not all(isinstance(row, list) and all(type(one) is int and one >= 0 for one in row) for row in rows):
         raise ValueError("generated must be null or ids")
 
 
-def _check_item(item, arrays, lengths):
+def _check_item(item: Any, arrays: dict[str, Array], lengths: dict[str, int]) -> str:
     """The name of a checked item, that there is an array of its axes."""
+    name: str
     name, op, formula, inputs, axes = item
     if not all(type(one) is str for one in (name, op, formula, *inputs)) or not isinstance(inputs, list):
         raise ValueError("an item must be name, op, formula, inputs and axes")
@@ -130,22 +141,23 @@ def _check_item(item, arrays, lengths):
 
 # The two kinds of file ------------------------------------------------------------------------
 
-def _write_safetensors(file, arrays, about):
+def _write_safetensors(file: IO[bytes], arrays: Mapping[str, Array], about: str) -> None:
     safetensors_file.write(file, arrays, {ABOUT: about})
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: str) -> tuple[str, dict[str, Array]]:
     about = safetensors_file.metadata(path).get(ABOUT)
     if about is None:
         raise CheckpointError(f"{path}: holds no trace: its metadata has no {ABOUT}")
     return about, safetensors_file.read(path)
 
 
-def _write_npz(file, arrays, about):
-    np.savez(file, **arrays, **{ABOUT: np.frombuffer(about.encode("utf-8", "surrogatepass"), np.uint8)})
+def _write_npz(file: IO[bytes], arrays: Mapping[str, Array], about: str) -> None:
+    members: dict[str, Any] = {**arrays, ABOUT: np.frombuffer(about.encode("utf-8", "surrogatepass"), np.uint8)}
+    np.savez(file, **members)
 
 
-def _read_npz(path):
+def _read_npz(path: str) -> tuple[str, dict[str, Array]]:
     with safetensors_file.open_regular(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -167,7 +179,7 @@ def _read_npz(path):
         raise CheckpointError(f"{path}: {ABOUT}: {error}") from None
 
 
-def _member(archive, member):
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     """The array of one member, that is as large as its header says and not compressed."""
     if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
         raise ValueError(f"{member.filename[:200]!r} must not be compressed")

@@ -1,5 +1,9 @@
 """Taking a trace: a run whose intermediates stay, all of them or the chosen ones, as computed or changed on the way."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from . import trace as traces
@@ -8,6 +12,14 @@ from .interventions import Interventions
 from .names import matching, selected
 from .transformer import decoder_program, encoder_program
 from .workspace import Workspace, capacity_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from rtfast.config import Config
+    from rtfast.inputs import Batch
+    from rtfast.model import Transformer
+    from rtfast.typing import Change, Patterns
 
 #: Bytes that a trace may hold unless it is told otherwise.
 MAX_BYTES = 2**30
@@ -21,28 +33,28 @@ class Selection:
     include, exclude: as of `names.selected`.
     """
 
-    def __init__(self, config, include=None, exclude=None):
+    def __init__(self, config: Config, include: Patterns | None = None, exclude: Patterns | None = None) -> None:
         self.programs = (encoder_program(config, memory=True), decoder_program(config, probabilities=True))
         self.items = {item.name: item for program in self.programs for item in program.traced}
         self.names = selected(self.items, include, exclude)
         self.keep(self.names)
 
-    def keep(self, names):
+    def keep(self, names: Iterable[str]) -> None:
         """Let a run keep these only."""
         names = set(names)
         for program in self.programs:
             program.traced = [item for name, item in self.items.items() if name in names and item.op in program.ops]
 
-    def sizes(self, source, target, itemsize):
+    def sizes(self, source: Batch, target: Batch, itemsize: int) -> dict[str, int]:
         """{name: bytes} of what is wanted."""
         return {name: traces.size_of(self.items[name], source, target, itemsize) for name in self.names}
 
-    def changed(self, changes):
+    def changed(self, changes: Mapping[str, Change]) -> dict[str, Change]:
         """{name: change} of changes by name or pattern, of several for one name the last, and keep what they need.
 
         Raises KeyError for a name that nothing has.
         """
-        by_name = {}
+        by_name: dict[str, Change] = {}
         for key, change in changes.items():
             found = matching(key, self.items) if isinstance(key, str) else []
             if not found:
@@ -54,17 +66,19 @@ class Selection:
         return by_name
 
 
-def check_size(sizes, max_bytes):
+def check_size(sizes: dict[str, int], max_bytes: int | None) -> None:
     """Raise ValueError where a trace of {name: bytes} would hold more than max_bytes; None allows any size."""
     total = sum(sizes.values())
     if max_bytes is not None and total > max_bytes:
-        largest = max(sizes, key=sizes.get)
+        largest = max(sizes, key=sizes.__getitem__)
         raise ValueError(
             f"the trace would hold {total:,} bytes in {len(sizes)} intermediates, more than max_bytes {max_bytes:,}; "
             f"the largest is {largest} with {sizes[largest]:,}. Choose with include or exclude, or raise max_bytes")
 
 
-def take(model, source, target, *, include=None, exclude=None, max_bytes=None, generated=None, changes=None):
+def take(model: Transformer, source: Batch, target: Batch, *, include: Patterns | None = None,
+         exclude: Patterns | None = None, max_bytes: int | None = None, generated: Any = None,
+         changes: Mapping[str, Change] | None = None) -> traces.Trace:
     """A `Trace` of checked batches. changes: {name or pattern: change}, see `Interventions`."""
     check_pairs(source, target)
     check_one_length(source, target)

@@ -4,10 +4,18 @@ The model that comes along turns English into Spanish, within a small grammar (d
 that it does not know is an error. A line of input gives a line of output, in order; empty lines stay empty.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import rtfast
 from rtfast.cli import UserError, blaming_the_user, whole_number
 from rtfast.line_files import LineReader, LineWriter
 from rtfast.progress import progress
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
 
 EXAMPLES = """\
 examples:
@@ -26,7 +34,7 @@ _OPTIONS = ("num_beams", "num_return_sequences", "length_penalty", "no_repeat_ng
             "max_new_tokens")
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="*", help="sentences, a translation each; without any: the lines of the input")
     parser.add_argument("--model", metavar="MODEL", help="a folder, or a name on the hub (default: English-Spanish)")
     group = parser.add_argument_group("files")
@@ -54,7 +62,7 @@ def add_arguments(parser):
     group.add_argument("--stream", action="store_true", help="print one sentence as it is generated")
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> None:
     """Load the model, then translate the sentences or every line of the input."""
     check_together(arguments)
     translator = Translator(arguments)
@@ -70,7 +78,7 @@ def run(arguments):
         translate_lines(translator, arguments)
 
 
-def check_together(arguments):
+def check_together(arguments: argparse.Namespace) -> None:
     """Raise UserError for options that another one makes void."""
     for name in ("input", "output"):
         if arguments.text and getattr(arguments, name) is not None:
@@ -86,7 +94,7 @@ def check_together(arguments):
             raise UserError(f"--{name.replace('_', '-')} cannot be given with --stream")
 
 
-def translate_lines(translator, arguments):
+def translate_lines(translator: Translator, arguments: argparse.Namespace) -> None:
     """The input's lines, chunk by chunk."""
     with LineReader(arguments.input) as reader, \
             LineWriter(arguments.output, resume=arguments.resume, force=arguments.force,
@@ -102,7 +110,7 @@ def translate_lines(translator, arguments):
 class Translator:
     """Called with sentences, their translations as lines; `tokens` is then how many words these have."""
 
-    def __init__(self, arguments):
+    def __init__(self, arguments: argparse.Namespace) -> None:
         with blaming_the_user():
             self._model = rtfast.load(arguments.model)
             if self._model.tokenizer is None:
@@ -119,7 +127,7 @@ class Translator:
         with blaming_the_user():
             self._model.generation.merged(**self._options)
 
-    def __call__(self, sentences, where):
+    def __call__(self, sentences: Sequence[str], where: Sequence[str]) -> list[list[str]]:
         """Lines for each of the sentences; where: begins the message of an error in each."""
         ids, limit = [], self._model.config.max_length
         for sentence, place in zip(sentences, where, strict=True):
@@ -137,13 +145,13 @@ class Translator:
                 out[i] = [self._line(hypothesis, sentences[i]) for hypothesis in lines]
         return out
 
-    def stream(self, sentence):
+    def stream(self, sentence: str) -> Iterator[str]:
         """The pieces of one translation."""
         with blaming_the_user():
             yield from self._model.stream(
                 sentence, truncation=self._truncation, decoder_input_ids=self._prefix_ids(), **self._options)
 
-    def _generated(self, ids):
+    def _generated(self, ids: list[Any]) -> list[list[Any]]:
         """For each sentence a list of ids, or of `Hypothesis` where scores are wanted."""
         found = self._model.generate(
             ids, decoder_input_ids=self._prefix_ids(), truncation=self._truncation,
@@ -153,10 +161,10 @@ class Translator:
             row += [row[-1]] * (self._many - len(row))
         return found
 
-    def _prefix_ids(self):
+    def _prefix_ids(self) -> list[int] | list[list[int]] | None:
         return None if self._prefix is None else self._model.prefix_ids(self._prefix)
 
-    def _line(self, hypothesis, sentence):
+    def _line(self, hypothesis: Any, sentence: str) -> str:
         words = hypothesis.ids if self._scores else hypothesis
         self.tokens += len(words)
         text = " ".join(self._tokenizer.decode(words).splitlines())
@@ -164,7 +172,7 @@ class Translator:
         return f"{hypothesis.score:.6f}\t{text}" if self._scores else text
 
 
-def as_written(translation, text):
+def as_written(translation: str, text: str) -> str:
     """The translation with a capital letter where the text begins with one: the words are all lower case."""
     first = next((letter for letter in text if letter.isalpha()), "")
     for i, letter in enumerate(translation):

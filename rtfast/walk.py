@@ -1,10 +1,22 @@
 """The walk of one sentence through a model, printed step by step: see explain.py. A page is `show.Page`."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from rtfast import shading, show
 from rtfast.weights import weight_shapes
 from rtfast.words import words_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from rtfast.model import Transformer
+    from rtfast.trace import Trace
+    from rtfast.typing import Array
+    from rtfast.walk_steps import Key, Step
 
 #: Columns that are shown of a matrix, and of each of several heads, where it is wider.
 COLUMNS, HEAD_COLUMNS = 12, 4
@@ -40,15 +52,17 @@ class Walk:
     spell: target ids -> text.
     """
 
-    def __init__(self, model, trace, page, *, text=None, top=5, head=None, spell=None):
+    def __init__(self, model: Transformer, trace: Trace, page: show.Page, *, text: str | None = None, top: int = 5,
+                 head: int | None = None, spell: Callable[[list[int]], str] | None = None) -> None:
         self.model, self.trace, self.page, self.ink = model, trace, page, page.ink
         self.source, self.target = ([self.ink.word(str(word)) for word in words] for words in trace.tokens)
         self._text = " ".join(self.source if text is None else [self.ink.word(word) for word in text.split()])
         self._top, self._head, self._spell = top, head, spell or (lambda ids: " ".join(self._words(ids)))
         self._weights = weight_shapes(model.config)
-        self._told, self._legend = set(), False
+        self._told: set[Key] = set()
+        self._legend = False
 
-    def show(self, step, number):
+    def show(self, step: Step, number: int) -> None:
         """Print one step under its number."""
         sections = f"  (section{'s' * (',' in step.sections)} {step.sections})" if step.sections else ""
         self.page.title(f"{number:2}. {step.title()}{sections}")
@@ -62,7 +76,7 @@ class Walk:
         for name in step.names:
             self._intermediate(name, step)
 
-    def _note(self, step):
+    def _note(self, step: Step) -> str:
         if step.kind == "embedding":
             return self._embedding_note(step)
         if step.part == "cross_attention" and step.kind in _CROSS_NOTES:
@@ -72,7 +86,7 @@ class Walk:
             note += f" No word sees a later one ({self.ink.dot})."
         return note
 
-    def _embedding_note(self, step):
+    def _embedding_note(self, step: Step) -> str:
         note = "Each id picks a row of the embedding, a table of learned vectors."
         if step.side == "decoder":
             note = f"The decoder reads what is written so far, from {self.target[0]} on, by the same means."
@@ -82,7 +96,7 @@ class Walk:
 
     # Intermediates --------------------------------------------------------------------------
 
-    def _intermediate(self, name, step):
+    def _intermediate(self, name: str, step: Step) -> None:
         """Its name, shape, formula and inputs, then its numbers."""
         array = self.trace[name]
         shape = f"({', '.join(map(str, array.shape))})"
@@ -97,7 +111,7 @@ class Walk:
         else:
             self.page.lines(self._rows(array, rows, COLUMNS, columns))
 
-    def _labels(self, name, step):
+    def _labels(self, name: str, step: Step) -> tuple[list[str], Any]:
         """The words of an intermediate's rows, and what labels its columns: words, a function, or ()."""
         memory = step.part == "cross_attention" and name.endswith((".key", ".value"))
         rows = self.source if step.side == "encoder" or memory else self.target
@@ -105,11 +119,12 @@ class Walk:
             return rows, self.source if step.part == "cross_attention" else rows
         return rows, self._words if name in ("logits", "probabilities") else ()
 
-    def _rows(self, array, rows, most, columns=(), width=None):
+    def _rows(self, array: Array, rows: Sequence[str], most: int, columns: Any = (),
+              width: int | None = None) -> list[str]:
         return show.shortened(array, most, rows, columns, self.page.precision, width or self.page.room,
                               self.ink.ellipsis)
 
-    def _heads(self, name, array, rows, columns):
+    def _heads(self, name: str, array: Array, rows: Sequence[str], columns: Any) -> list[str]:
         """The lines of (n_heads, T, width), head beside head."""
         heads = range(len(array)) if self._head is None else [self._head]
         if name.endswith(".weights"):
@@ -123,7 +138,7 @@ class Walk:
         blocks = [[self.ink.faint(f"head {h}"), *block] for h, block in zip(heads, blocks, strict=True)]
         return show.beside(blocks, self.page.room)
 
-    def _one_of_many(self, array, rows):
+    def _one_of_many(self, array: Array, rows: Sequence[str]) -> list[str]:
         """A head's first and last rows and columns, so narrow that two fit beside each other."""
         half = (self.page.room - len(show.GAP)) // 2
         if len(rows) <= HEAD_ROWS:
@@ -132,7 +147,7 @@ class Walk:
         lines = self._rows(array[places], [rows[i] for i in places], HEAD_COLUMNS, width=half)
         return [*lines[:-1], self.ink.ellipsis, lines[-1]]
 
-    def _shaded(self, name, head, rows, columns):
+    def _shaded(self, name: str, head: int, rows: Sequence[str], columns: Any) -> list[str]:
         if not self._legend:
             self._legend = True
             self.page.lines([self.ink.legend(), ""])
@@ -142,21 +157,21 @@ class Walk:
 
     # Words ----------------------------------------------------------------------------------
 
-    def _words(self, ids):
+    def _words(self, ids: Iterable[int]) -> list[str]:
         return [self.ink.word(word) for word in words_of(self.model, ids)]
 
-    def _tokens(self):
+    def _tokens(self) -> None:
         ids = [str(number) for number in self.trace.source_ids[0]]
         self.page.lines(["", *show.table_lines(
             [self.source, ids], ["token", "id"], [str(i) for i in range(len(ids))], self.page.room)])
 
-    def _next_ids(self):
+    def _next_ids(self) -> list[int | None]:
         """The word that follows each of the target's: generated, or given; none where the given ones end."""
         if self.trace.generated is not None:
             return list(self.trace.generated)
         return [*map(int, self.trace.target_ids[0][1:]), None]
 
-    def _candidates(self):
+    def _candidates(self) -> None:
         self.page.say("After each word that the decoder has read, the likeliest next ones, in percent.",
                       f"{self.ink.arrow} is the word that", "was chosen." if self.trace.generated is not None
                       else "is given.")
@@ -176,7 +191,7 @@ class Walk:
                 self.page.lines([f"{mark:>4} {show.left(candidate, wide)}  {percent[p]:>{digits}} % "
                                  f"{self.ink.bar(p, bar)}"])
 
-    def _sentence(self):
+    def _sentence(self) -> None:
         trace, end = self.trace, set(self.model.generation.eos_ids)
         if trace.generated is None:
             given, likeliest = trace.target_ids[0][1:].tolist(), trace["logits"].argmax(axis=1)

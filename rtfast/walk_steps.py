@@ -4,7 +4,17 @@ A step is what belongs together in one place: query, key and value of one layer'
 have one number, whichever their layer.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TypeAlias
+
+    #: (side, part, kind)
+    Key: TypeAlias = tuple[str, str, str]
 
 #: Last part of a name -> kind of step. What is not here is a step of its own.
 _KINDS = {"query": "projections", "key": "projections", "value": "projections",
@@ -35,27 +45,27 @@ class Step:
     side: str = ""
     layer: int | None = None
     part: str = ""
-    names: tuple = ()
+    names: tuple[str, ...] = ()
 
     @property
-    def key(self):
+    def key(self) -> Key:
         """What steps of one number have in common."""
         return self.side, self.part, self.kind
 
     @property
-    def masked(self):
+    def masked(self) -> bool:
         """Whether no position sees a later one."""
         return (self.side, self.part) == ("decoder", "self_attention")
 
     @property
-    def sections(self):
+    def sections(self) -> str:
         """The paper's sections, as text, "" for none."""
         found = _SECTIONS.get(self.kind, "")
         if found and (self.masked or self.part == "cross_attention") and self.kind in ("projections", "weights"):
             found += ", 3.2.3"
         return found
 
-    def title(self, with_layer=True):
+    def title(self, with_layer: bool = True) -> str:
         """Its heading."""
         layer = f" layer {self.layer}" if with_layer and self.layer is not None else ""
         where = f"{self.side}{layer}"
@@ -66,7 +76,7 @@ class Step:
         return text[0].upper() + text[1:]
 
 
-def steps_of(trace):
+def steps_of(trace: Iterable[str]) -> list[Step]:
     """All steps of the walk, from the tokens to the sentence that came out, as a list of `Step`."""
     steps = [Step("tokens")]
     for name in walking_order(trace):
@@ -79,14 +89,15 @@ def steps_of(trace):
     return [*steps, Step("candidates"), Step("sentence")]
 
 
-def numbered(steps):
+def numbered(steps: list[Step]) -> dict[Key, int]:
     """{key: number} of the steps' kinds, from 1 on, as they come first."""
     return {key: i for i, key in enumerate(dict.fromkeys(step.key for step in steps), start=1)}
 
 
-def walking_order(trace):
+def walking_order(trace: Iterable[str]) -> list[str]:
     """Names as a reader meets them: cross-attention's keys and values, computed early, beside its query."""
-    names, early = [], {}
+    names: list[str] = []
+    early: dict[str, list[str]] = {}
     for name in trace:
         stem, _, leaf = name.rpartition(".")
         if stem.endswith("cross_attention") and leaf in ("key", "value"):
@@ -98,7 +109,7 @@ def walking_order(trace):
     return names + [name for left in early.values() for name in left]
 
 
-def _place(name):
+def _place(name: str) -> tuple[str, str, int | None, str]:
     """(kind, side, layer, part) of an intermediate."""
     parts = name.split(".")
     if name in ("logits", "probabilities") or parts[-1] == "wanted":

@@ -4,12 +4,22 @@ Names are those of a trace; a matrix is (d_in, d_out), to be used as x @ weight.
 a word.
 """
 
+from __future__ import annotations
+
 import numbers
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rtfast.safetensors_file import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rtfast.config import Config
+    from rtfast.safetensors_file import StoredTensor
+    from rtfast.typing import Array, DTypeLike, Shape
 
 #: Weights that may be left out, and what they are then: the article's convention (gamma 1, beta 0, no bias).
 DEFAULTS = {".gamma": 1.0, ".beta": 0.0, ".bias": 0.0}
@@ -22,7 +32,7 @@ _BY_HEAD = {".query.weight": "d_key", ".key.weight": "d_key", ".value.weight": "
 _BIAS_SCALE = 0.02
 
 
-def weight_shapes(config):
+def weight_shapes(config: Config) -> dict[str, Shape]:
     """`{name: shape}` of every weight of a model, in the order of use.
 
     H heads: query and key (d_model, H * d_key), value (d_model, H * d_value), head after head in the columns,
@@ -34,7 +44,7 @@ def weight_shapes(config):
     """
     if config.vocab_size is None:
         return stack_shapes(config, "encoder") | stack_shapes(config, "decoder")
-    table = {"embedding.weight": (config.vocab_size, config.d_model)}
+    table: dict[str, Shape] = {"embedding.weight": (config.vocab_size, config.d_model)}
     if config.target_vocab_size is not None:
         table["decoder.embedding.weight"] = (config.target_vocab_size, config.d_model)
     for side in ("encoder", "decoder"):
@@ -47,12 +57,13 @@ def weight_shapes(config):
     return table
 
 
-def stack_shapes(config, side):
+def stack_shapes(config: Config, side: str) -> dict[str, Shape]:
     """`{name: shape}` of the weights of "encoder" or "decoder": its layers and the norm after them.
 
     Without words, a side without layers is not there, and neither is its norm.
     """
-    table, decodes = {}, side == "decoder"
+    table: dict[str, Shape] = {}
+    decodes = side == "decoder"
     layers = config.n_decoder_layers if decodes else config.n_encoder_layers
     for i in range(layers):
         _add_attention(table, config, f"{side}.layers.{i}.self_attention")
@@ -64,7 +75,7 @@ def stack_shapes(config, side):
     return table
 
 
-def _add_positions(table, config, side):
+def _add_positions(table: dict[str, Shape], config: Config, side: str) -> None:
     if config.positions == "learned":
         table[f"{side}.positions.weight"] = (config.max_length, config.d_model)
     if config.positions == "relative":
@@ -73,7 +84,7 @@ def _add_positions(table, config, side):
         _add_norm(table, config, f"{side}.embedding")
 
 
-def _add_attention(table, config, name):
+def _add_attention(table: dict[str, Shape], config: Config, name: str) -> None:
     keys, values = config.n_heads * config.d_key, config.n_heads * config.d_value
     for part, d_in, d_out in (("query", config.d_model, keys), ("key", config.d_model, keys),
                               ("value", config.d_model, values), ("output", values, config.d_model)):
@@ -81,7 +92,7 @@ def _add_attention(table, config, name):
     _add_norm(table, config, name)
 
 
-def _add_feed_forward(table, config, name):
+def _add_feed_forward(table: dict[str, Shape], config: Config, name: str) -> None:
     if config.gated:
         _add_linear(table, f"{name}.gate", config.d_model, config.d_ff, config.feed_forward_bias)
     _add_linear(table, f"{name}.hidden", config.d_model, config.d_ff, config.feed_forward_bias)
@@ -89,20 +100,20 @@ def _add_feed_forward(table, config, name):
     _add_norm(table, config, name)
 
 
-def _add_linear(table, name, d_in, d_out, bias):
+def _add_linear(table: dict[str, Shape], name: str, d_in: int, d_out: int, bias: bool) -> None:
     table[f"{name}.weight"] = (d_in, d_out)
     if bias:
         table[f"{name}.bias"] = (d_out,)
 
 
-def _add_norm(table, config, name):
+def _add_norm(table: dict[str, Shape], config: Config, name: str) -> None:
     if config.norm:
         table[f"{name}.norm.gamma"] = (config.d_model,)
         if not config.rms_norm:
             table[f"{name}.norm.beta"] = (config.d_model,)
 
 
-def check_shapes(config, shapes):
+def check_shapes(config: Config, shapes: Mapping[str, Shape]) -> None:
     """Raise one ValueError that lists all missing, unexpected and misshapen weights of `shapes`.
 
     shapes: `{name: shape}`. Fine if left out: gamma, beta and biases. Fine as one matrix per head:
@@ -132,19 +143,20 @@ class StoredWeight:
     #: Bytes that are read at a time: they stay in the L2 cache until they are packed.
     BLOCK = 1 << 18
 
-    def __init__(self, name, tensor, dtype, transposed=False, cut=slice(None)):
+    def __init__(self, name: str, tensor: StoredTensor, dtype: DTypeLike, transposed: bool = False,
+                 cut: slice = slice(None)) -> None:
         self.name, self.transposed = name, transposed
         self._tensor, self._dtype = tensor, np.dtype(dtype)
         self._first, self._end, _ = cut.indices(tensor.shape[0]) if tensor.shape else (0, 0, 1)
         lying = (max(self._end - self._first, 0), *tensor.shape[1:])
         self.shape = lying[::-1] if transposed else lying
 
-    def array(self):
+    def array(self) -> Array:
         """All of it, read-only, in our shape."""
         whole = self._converted(self._tensor.rows(self._first, self._end))
         return convert(self.name, whole.T, self._dtype) if self.transposed else whole
 
-    def blocks(self):
+    def blocks(self) -> Iterator[tuple[int, Array]]:
         """(first row, rows as they lie in the file) one after the other."""
         row_bytes = max(1, self._tensor.shape[1] * self._dtype.itemsize)
         step = max(1, self.BLOCK // row_bytes // 32 * 32 or self.BLOCK // row_bytes)
@@ -152,7 +164,7 @@ class StoredWeight:
             # What is read-only is a view: the block itself is filled again.
             yield i * step, block if block.dtype == self._dtype else self._converted(block.view())
 
-    def _converted(self, block):
+    def _converted(self, block: Array) -> Array:
         block.flags.writeable = False
         if block.dtype.kind not in "biuf":
             raise CheckpointError(f"{self._tensor.path}: weight {self.name} must hold real numbers, got {block.dtype}")
@@ -162,12 +174,12 @@ class StoredWeight:
             raise CheckpointError(f"{self._tensor.path}: {error}") from None
 
 
-def array_of(values):
+def array_of(values: Any) -> Array:
     """A weight as an array: itself, or read from its file."""
     return values if isinstance(values, np.ndarray) else values.array()
 
 
-def prepare_weights(config, weights):
+def prepare_weights(config: Config, weights: Mapping[str, Any]) -> dict[str, Any]:
     """`{name: array}` ready for a model: complete, in order, of config.dtype, C-contiguous, read-only.
 
     weights: a mapping from the names of `weight_shapes` to arrays or nested lists of real numbers. query, key
@@ -196,7 +208,7 @@ def prepare_weights(config, weights):
     return prepared
 
 
-def random_weights(config, seed, scale=None):
+def random_weights(config: Config, seed: Any, scale: float | None = None) -> dict[str, Array]:
     """`{name: array}` of seeded random weights, ready for a model as `prepare_weights` returns them.
 
     The embedding is standard normal. Matrices are standard normal times 1 / sqrt(d_in), so that models of any
@@ -226,7 +238,7 @@ def random_weights(config, seed, scale=None):
     return weights
 
 
-def _random_scale(name, shape, scale):
+def _random_scale(name: str, shape: Shape, scale: float | None) -> float:
     if name.endswith(("embedding.weight", "relative_bias.weight")):
         return 1.0
     if scale is not None:
@@ -234,19 +246,19 @@ def _random_scale(name, shape, scale):
     return _BIAS_SCALE if name.endswith(".bias") else shape[0] ** -0.5
 
 
-def _default(name):
+def _default(name: str) -> float | None:
     """What fills the weight if it is left out, None where it must be given."""
     return DEFAULTS.get(name[name.rfind("."):])
 
 
-def _shape_by_head(config, name):
+def _shape_by_head(config: Config, name: str) -> Shape | None:
     for ending, width in _BY_HEAD.items():
         if name.endswith(ending):
             return (config.n_heads, config.d_model, getattr(config, width))
     return None
 
 
-def _real_array(name, value):
+def _real_array(name: str, value: Any) -> Any:
     if isinstance(value, StoredWeight):
         return value
     try:
@@ -258,7 +270,7 @@ def _real_array(name, value):
     return array
 
 
-def _side_by_side(array):
+def _side_by_side(array: Array) -> Array:
     """One matrix per head (H, d_in, width) -> (d_in, H * width); a vector or matrix as it is."""
     if array.ndim < 3:
         return array
@@ -266,7 +278,7 @@ def _side_by_side(array):
     return array.transpose(1, 0, 2).reshape(d_in, heads * width)
 
 
-def convert(name, array, dtype):
+def convert(name: str, array: Array, dtype: DTypeLike) -> Array:
     """`array` as a read-only, C-contiguous ndarray of `dtype`: itself if it is that and owns its memory."""
     flags = array.flags
     if array.dtype == dtype and flags.c_contiguous and flags.aligned and flags.owndata and not flags.writeable:

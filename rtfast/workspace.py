@@ -4,11 +4,21 @@ The model is immutable and shared by threads; each run takes a workspace of its 
 arrays below say which token lies where; the executor, compiled or reference, reads them.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .kernels import MOST_TOP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rtfast.interventions import Interventions
+    from rtfast.packing import PackedWeights
+    from rtfast.program import Op, Program, Traced
+    from rtfast.typing import Array, Backend, Floats, Ids, MaybeNone
 
 
 class Capacity(NamedTuple):
@@ -22,10 +32,10 @@ class Capacity(NamedTuple):
     #: targets that each sequence may have at a time: beams, or samples
     lanes: int = 1
 
-    def rows(self, dimension):
+    def rows(self, dimension: str) -> int:
         return self.source_rows if dimension == "source" else self.target_rows
 
-    def rounded_up(self, most_sequences, most_length):
+    def rounded_up(self, most_sequences: int, most_length: int) -> Capacity:
         """A capacity that serves many others too. Memory is only taken once it is touched."""
         sequences = min(most_sequences, 1 << max(self.sequences - 1, 0).bit_length())
         source_length, target_length = (min(most_length, -(-length // 32) * 32)
@@ -35,13 +45,13 @@ class Capacity(NamedTuple):
         return Capacity(sequences, source_rows, source_length, max(target_rows, sequences * self.lanes), target_length,
                         self.lanes)
 
-    def covers(self, other):
+    def covers(self, other: Capacity) -> bool:
         return (self.sequences >= other.sequences and self.source_rows >= other.source_rows
                 and self.source_length >= other.source_length and self.target_rows >= other.target_rows
                 and self.target_length >= other.target_length and self.lanes >= other.lanes)
 
 
-def capacity_for(sources, targets, steps=0, lanes=1):
+def capacity_for(sources: Sequence[Any], targets: Iterable[Any], steps: int = 0, lanes: int = 1) -> Capacity:
     """The `Capacity` that the sentences take; with `steps`, `lanes` targets of each grow token by token to that
     length."""
     lengths, target_lengths = list(map(len, sources)), list(map(len, targets))
@@ -52,11 +62,12 @@ def capacity_for(sources, targets, steps=0, lanes=1):
 class Workspace:
     """Programs bound to memory of a `Capacity`; `programs` are named by their place."""
 
-    def __init__(self, backend, programs, weights, capacity, trace=False):
+    def __init__(self, backend: Backend, programs: Sequence[Program], weights: PackedWeights, capacity: Capacity,
+                 trace: bool = False) -> None:
         self.capacity = capacity
         sequences, source_rows, _, target_rows, target_length, lanes = capacity
         targets = sequences * lanes
-        self.index = {
+        self.index: dict[str, Array] = {
             "source_ids": _integers(source_rows),
             "source_positions": _integers(source_rows),
             "source_starts": _integers(sequences + 1),   # row of each sentence's first token, and the end
@@ -90,25 +101,27 @@ class Workspace:
 
     # Running --------------------------------------------------------------------------------
 
-    def encode(self, which, sentences, interventions=None):
+    def encode(self, which: int, sentences: Sequence[Any] | Array, interventions: Interventions | None = None) -> None:
         """Run an encoder program on id arrays, or arrays of states (n, d_model) where it reads these; cross keys and
         values, if it makes them, stay in the caches. interventions: `Interventions`, of a trace."""
         rows, longest = self._place("source", sentences)
         self._run(which, (len(sentences), rows, 0, 0, longest, 0, longest), interventions)
 
-    def decode(self, which, sentences, interventions=None):
+    def decode(self, which: int, sentences: Sequence[Any] | Array, interventions: Interventions | None = None) -> None:
         """Run a decoder program on the first tokens of every sentence, all rows wanted."""
         self._start(range(len(sentences)))
         self._read(which, sentences, True, interventions)
 
-    def _run(self, which, sizes, interventions):
+    def _run(self, which: int, sizes: tuple[int, int, int, int, int, int, int],
+             interventions: Interventions | None) -> None:
         if interventions is None:
             self._executor.run(which, *sizes)
         else:
             self._executor.prepare(which, *sizes)
             interventions.run(self._executor)
 
-    def begin_steps(self, sources, prompts=None, which=None, beams=1):
+    def begin_steps(self, sources: Sequence[int], prompts: Ids | None = None, which: int | MaybeNone = None,
+                    beams: int = 1) -> None:
         """Prepare for decode steps of one target for each of `sources`, numbers of encoded sentences.
 
         A sentence may come several times, up to the capacity's lanes. prompts: (n, P) ids that every target has
@@ -125,7 +138,7 @@ class Workspace:
         self.index["target_starts"][:n + 1] = self._count[:n + 1]
         self.index["wanted_rows"][:n] = self._count[:n]
 
-    def step(self, which, ids):
+    def step(self, which: int, ids: Ids) -> None:
         """One more token for each running target: what came before is cached."""
         index, n, position = self.index, len(ids), self._position
         index["target_ids"][:n] = ids
@@ -136,7 +149,7 @@ class Workspace:
         self._position = position + 1
         self._executor.run(which, n, 0, n, n, 1, position + 1, self._longest_memory)
 
-    def choose(self, which, ids, ends, most):
+    def choose(self, which: int, ids: Ids, ends: Ids, most: int) -> tuple[Ids, Floats]:
         """One more token for each running target by a program that finds the likeliest word, then that word, and so on,
         up to `most` steps or until a target gets one of `ends`: words and their values (steps, n). Not with beams."""
         n, position = len(ids), self._position
@@ -146,14 +159,14 @@ class Workspace:
         self._position = position + steps
         return tokens[:steps], values[:steps]
 
-    def keep(self, running):
+    def keep(self, running: Sequence[int] | Ids) -> None:
         """Go on with these of the running targets only, given by their places: no cache moves."""
         n, index = len(running), self.index
         for name in ("target_slots", "memory_slots", "memory_keys"):
             index[name][:n] = index[name][running]
         self._longest_memory = index["memory_keys"][:n].max()
 
-    def reorder(self, parents, beams):
+    def reorder(self, parents: Sequence[int] | Ids, beams: int) -> None:
         """Go on with targets that continue the running ones in places `parents`, `beams` of each sentence: the new
         ones learn where the keys and values of their ancestors lie, none of which move."""
         n, index = len(parents), self.index
@@ -165,9 +178,10 @@ class Workspace:
         index["wanted_rows"][:n] = self._count[:n]
         self._longest_memory = index["memory_keys"][:n].max()
 
-    def _start(self, sources):
+    def _start(self, sources: Iterable[int]) -> None:
         """A target for each of `sources`, without tokens."""
-        index, lanes, longest = self.index, {}, 0
+        index, longest = self.index, 0
+        lanes: dict[int, int] = {}
         source_keys, memory_keys = index["source_keys"], index["memory_keys"]
         target_slots, memory_slots = index["target_slots"], index["memory_slots"]
         for row, source in enumerate(sources):
@@ -179,14 +193,15 @@ class Workspace:
         index["reordered"][0] = 0
         self._position, self._longest_memory = 0, longest
 
-    def _read(self, which, sentences, wanted, interventions=None):
+    def _read(self, which: int, sentences: Sequence[Any] | Array, wanted: bool,
+              interventions: Interventions | None = None) -> None:
         """Run a decoder program on tokens of every target."""
         rows, longest = self._place("target", sentences)
         self.index["wanted_rows"][:rows] = self._count[:rows]
         self._run(which, (len(sentences), 0, rows, rows if wanted else 0, longest, longest, self._longest_memory),
                   interventions)
 
-    def _place(self, side, sentences):
+    def _place(self, side: str, sentences: Sequence[Any] | Array) -> tuple[int, int]:
         """Lay the sentences' tokens one after the other; how many rows, and the longest."""
         row, longest = 0, 0
         tokens, positions, keys, starts = self._sides[side]
@@ -202,26 +217,26 @@ class Workspace:
 
     # Reading --------------------------------------------------------------------------------
 
-    def result(self, which, name):
+    def result(self, which: int, name: str) -> Floats:
         """A copy of a program's result after its run: (rows, width)."""
         return self._executor.read(which, self._programs[which].results[name])
 
-    def number(self, which, name, row, column):
+    def number(self, which: int, name: str, row: int, column: int) -> float:
         """One number of a program's result after its run."""
         return self._executor.peek(which, self._programs[which].results[name], row, column)
 
-    def top(self, which, n, k):
+    def top(self, which: int, n: int, k: int) -> tuple[Floats, Ids]:
         """After a step that chose: the values (n, k) and ids (n, k) of the likeliest words of n targets."""
         return self.result(which, "top")[:, :k], self.index["top_ids"][:n, :k].copy()
 
-    def normalised(self, op, rows):
+    def normalised(self, op: Op, rows: Floats) -> Floats:
         """The rows (rows, width) as an op "add_layer_norm" normalises them once they are added."""
         gamma, beta = (*map(self._weights.array, op.weights), None)[:2]
         out = np.empty_like(rows)
         self._backend.layer_norm(rows, gamma, beta, op.options["eps"], op.options["form"], out)
         return out
 
-    def traced(self, which, item):
+    def traced(self, which: int, item: Traced) -> Floats:
         """A copy of a traced intermediate, as rows (rows, width) or (sequences, heads, T, keys)."""
         if item.extra:
             return self._executor.read_extra(which, item.op, item.extra)
@@ -229,5 +244,5 @@ class Workspace:
         return rows[:, item.view.start:item.view.start + item.view.heads * item.view.width]
 
 
-def _integers(n):
+def _integers(n: int) -> Ids:
     return np.zeros(max(n, 1), np.int64)

@@ -5,7 +5,13 @@ tensors that the folder holds. `sources(config)` says for each of our weights (r
 and how it lies there.
 """
 
+from __future__ import annotations
+
 import importlib
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from rtfast.families.source import Family
 
 #: model_type in config.json -> module of this package
 FAMILIES = {
@@ -18,7 +24,7 @@ FAMILIES = {
 }
 
 
-def family_of(model_type):
+def family_of(model_type: object) -> Family | None:
     """The module of a family, None where it is not known."""
     name = FAMILIES.get(model_type) if isinstance(model_type, str) else None
-    return None if name is None else importlib.import_module(f"{__name__}.{name}")
+    return None if name is None else cast("Family", importlib.import_module(f"{__name__}.{name}"))

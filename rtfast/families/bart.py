@@ -1,8 +1,15 @@
 """BART and mBART: learned positions and a norm of the embedding; mBART has its norms before the sublayers."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from rtfast.config import Config
 
 from .source import Source, fairseq_layers, fairseq_sizes, norm
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 #: Tied copies that older files hold.
 IGNORED = ("lm_head.weight", "embed_tokens.weight")
@@ -11,7 +18,7 @@ IGNORED = ("lm_head.weight", "embed_tokens.weight")
 UNUSED_POSITIONS = 2
 
 
-def config_of(fields, names):
+def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
     """The Config of config.json of either."""
     multilingual = fields["model_type"] == "mbart"
     return Config(
@@ -19,7 +26,7 @@ def config_of(fields, names):
         norm_first=multilingual, final_norm=multilingual)
 
 
-def sources(config):
+def sources(config: Config) -> dict[str, Source]:
     """Our names to BART's."""
     table = {"embedding.weight": Source(
         ("model.shared.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",

@@ -1,14 +1,21 @@
 """M2M100 and NLLB-200: norms before the sublayers, tensor2tensor's sinusoids."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from rtfast.config import Config
 
 from .source import Source, fairseq_layers, fairseq_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 #: Tied copies that older files hold, and the sinusoids, which are computed.
 IGNORED = ("lm_head.weight", "embed_tokens.weight", "embed_positions.weight", "embed_positions.weights")
 
 
-def config_of(fields, names):
+def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
     """The Config of M2M100's config.json."""
     padding = fields["pad_token_id"]
     if not isinstance(padding, int):
@@ -18,7 +25,7 @@ def config_of(fields, names):
         output_bias=False, norm_first=True, final_norm=True)
 
 
-def sources(config):
+def sources(config: Config) -> dict[str, Source]:
     """Our names to M2M100's."""
     table = {"embedding.weight": Source(
         ("model.shared.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",

@@ -1,12 +1,35 @@
 """Where a weight of ours comes from, and what the families' files have in common."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from rtfast.config import Config
+    from rtfast.typing import Array, Shape
 
 #: Theirs -> ours (rtfast/activations.py).
 ACTIVATIONS = {
     "relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh", "swish": "silu", "silu": "silu",
 }
+
+
+class Family(Protocol):
+    """What a family's module has: see rtfast/families/__init__.py."""
+
+    #: Endings of names of tensors that are not needed.
+    IGNORED: tuple[str, ...]
+
+    def config_of(self, fields: dict[str, Any], names: Container[str]) -> Config:
+        """The Config of a config.json."""
+        ...
+
+    def sources(self, config: Config) -> dict[str, Source]:
+        """For each of our weights the tensor that it is."""
+        ...
 
 
 class Source(NamedTuple):
@@ -16,12 +39,12 @@ class Source(NamedTuple):
     flat: to be read as one row of numbers.
     """
 
-    names: tuple
+    names: tuple[str, ...]
     transposed: bool = False
     skip: int = 0
     flat: bool = False
 
-    def shape(self, theirs):
+    def shape(self, theirs: Shape) -> Shape:
         """Our shape of a tensor of shape `theirs`."""
         if self.flat and len(theirs) == 2 and theirs[0] == 1:
             return (theirs[1],)
@@ -31,28 +54,28 @@ class Source(NamedTuple):
             return (max(theirs[0] - self.skip, 0), *theirs[1:])
         return tuple(theirs)
 
-    def array(self, theirs):
+    def array(self, theirs: Array) -> Array:
         """Our array of the tensor, a view."""
         if self.flat:
             return theirs.reshape(-1)
         return theirs.T if self.transposed else theirs[self.skip:] if self.skip else theirs
 
 
-def linear(table, ours, theirs, bias=True):
+def linear(table: dict[str, Source], ours: str, theirs: str, bias: bool = True) -> None:
     """Add the weight and bias of a torch.nn.Linear."""
     table[f"{ours}.weight"] = Source((f"{theirs}.weight",), transposed=True)
     if bias:
         table[f"{ours}.bias"] = Source((f"{theirs}.bias",))
 
 
-def norm(table, ours, theirs, beta=True):
+def norm(table: dict[str, Source], ours: str, theirs: str, beta: bool = True) -> None:
     """Add gamma and beta of a torch.nn.LayerNorm."""
     table[f"{ours}.norm.gamma"] = Source((f"{theirs}.weight",))
     if beta:
         table[f"{ours}.norm.beta"] = Source((f"{theirs}.bias",))
 
 
-def fairseq_layers(table, config):
+def fairseq_layers(table: dict[str, Source], config: Config) -> None:
     """Add the layers of Marian, BART and M2M100, which all go by fairseq's names."""
     for side, count in (("encoder", config.n_encoder_layers), ("decoder", config.n_decoder_layers)):
         for i in range(count):
@@ -67,13 +90,13 @@ def fairseq_layers(table, config):
             norm(table, side, f"model.{side}.layer_norm")
 
 
-def _attention(table, ours, layer, theirs):
+def _attention(table: dict[str, Source], ours: str, layer: str, theirs: str) -> None:
     for part, projection in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "out_proj")):
         linear(table, f"{ours}.{part}", f"{layer}.{theirs}.{projection}")
     norm(table, ours, f"{layer}.{theirs}_layer_norm")
 
 
-def fairseq_sizes(fields):
+def fairseq_sizes(fields: dict[str, Any]) -> dict[str, Any]:
     """The Config fields that Marian, BART and M2M100 say in the same words."""
     for name in ("attention_heads", "ffn_dim"):
         if fields[f"encoder_{name}"] != fields[f"decoder_{name}"]:
@@ -91,12 +114,12 @@ def fairseq_sizes(fields):
     }
 
 
-def embedding_scale(fields, d_model):
+def embedding_scale(fields: dict[str, Any], d_model: object) -> float:
     """sqrt(d_model) where scale_embedding is set."""
     return float(d_model) ** 0.5 if fields.get("scale_embedding") and isinstance(d_model, int) else 1.0
 
 
-def activation(name):
+def activation(name: object) -> str:
     """Our name of an activation. Raises ValueError for one that rtfast lacks."""
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")

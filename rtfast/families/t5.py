@@ -1,8 +1,15 @@
 """T5, Flan-T5 and mT5: RMS norms before the sublayers, no biases, positions as a bias of the scores by distance."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from rtfast.config import Config
 
 from .source import Source, activation, linear, norm
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 #: Tied copies, and a table that the cross-attention never uses.
 IGNORED = ("embed_tokens.weight", "EncDecAttention.relative_attention_bias.weight")
@@ -11,7 +18,7 @@ IGNORED = ("embed_tokens.weight", "EncDecAttention.relative_attention_bias.weigh
 MAX_LENGTH = 4096
 
 
-def config_of(fields, names):
+def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
     """The Config of T5's config.json."""
     form = fields.get("feed_forward_proj", "relu")
     gated = isinstance(form, str) and form.startswith("gated-")
@@ -34,11 +41,11 @@ def config_of(fields, names):
         sos_id=_or(fields.get("decoder_start_token_id"), fields.get("pad_token_id")))
 
 
-def _or(value, otherwise):
+def _or(value: Any, otherwise: Any) -> Any:
     return otherwise if value is None else value
 
 
-def sources(config):
+def sources(config: Config) -> dict[str, Source]:
     """Our names to T5's."""
     table = {"embedding.weight": Source(
         ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"))}
@@ -57,13 +64,13 @@ def sources(config):
     return table
 
 
-def _attention(table, ours, theirs, kind):
+def _attention(table: dict[str, Source], ours: str, theirs: str, kind: str) -> None:
     for part, letter in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "o")):
         linear(table, f"{ours}.{part}", f"{theirs}.{kind}.{letter}", bias=False)
     norm(table, ours, f"{theirs}.layer_norm", beta=False)
 
 
-def _feed_forward(table, config, ours, theirs):
+def _feed_forward(table: dict[str, Source], config: Config, ours: str, theirs: str) -> None:
     if config.gated:
         linear(table, f"{ours}.gate", f"{theirs}.DenseReluDense.wi_0", bias=False)
         linear(table, f"{ours}.hidden", f"{theirs}.DenseReluDense.wi_1", bias=False)

@@ -4,12 +4,20 @@ data.py says what is embedded, origins.py how each number came about, walk.py in
 page.html, page.css and the scripts beside them show it. The file loads nothing: it works from disk.
 """
 
+from __future__ import annotations
+
 import html
 import json
 import os
 import re
+from typing import TYPE_CHECKING
 
 from .data import page_data
+
+if TYPE_CHECKING:
+    from rtfast.model import Transformer
+    from rtfast.trace import Trace
+    from rtfast.typing import StrPath
 
 #: The scripts in the order in which they are put together.
 SCRIPTS = ("numbers.js", "explain.js", "matrix.js", "panel.js", "attention.js", "words.js", "map.js", "walk.js",
@@ -18,7 +26,7 @@ SCRIPTS = ("numbers.js", "explain.js", "matrix.js", "panel.js", "attention.js", 
 _FOLDER = os.path.dirname(__file__)
 
 
-def page_html(model, trace, *, weights=None):
+def page_html(model: Transformer, trace: Trace, *, weights: bool | None = None) -> str:
     """The page of one traced sentence, a string of HTML.
 
     model: the `Transformer` that was traced; trace: what `model.trace` gave for one sentence. weights: whether the
@@ -39,7 +47,7 @@ def page_html(model, trace, *, weights=None):
     return re.sub(r"<!-- insert (\w+) -->", lambda match: parts[match[1]], _read("page.html"))
 
 
-def write_page(model, trace, path, *, weights=None):
+def write_page(model: Transformer, trace: Trace, path: StrPath, *, weights: bool | None = None) -> int:
     """Write `page_html(model, trace, weights=weights)` to the file `path`; returns its size in bytes."""
     text = page_html(model, trace, weights=weights).encode()
     with open(path, "wb") as file:
@@ -47,6 +55,6 @@ def write_page(model, trace, path, *, weights=None):
     return len(text)
 
 
-def _read(name):
+def _read(name: str) -> str:
     with open(os.path.join(_FOLDER, name), encoding="utf-8") as file:
         return file.read()

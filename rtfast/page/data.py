@@ -1,6 +1,9 @@
 """What the page holds: words, the trace's arrays, the weights that they were computed with, and the walk."""
 
+from __future__ import annotations
+
 import base64
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,6 +12,12 @@ from rtfast.trace import Trace
 
 from .origins import origins
 from .walk import walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rtfast.config import Config
+    from rtfast.typing import Array
 
 #: Candidates for each next word that the page shows.
 CANDIDATES = 10
@@ -20,7 +29,7 @@ MOST_WORDS = 20_000
 MOST_TABLE = 30_000
 
 
-def page_data(model, trace, weights=None):
+def page_data(model: Transformer, trace: Trace, weights: bool | None = None) -> dict[str, Any]:
     """All of it as plain values for JSON, arrays as base64. Arguments and errors as `page_html`."""
     _check(model, trace, weights)
     config, values = model.config, model.weights
@@ -40,7 +49,7 @@ def page_data(model, trace, weights=None):
     size = sum(array.size * np.dtype(packed_dtype(array)).itemsize for array in layers.values())
     embedded = size <= MOST_WEIGHTS if weights is None else weights
     tables = _tables(config, values, source, target, shown)
-    chosen = {**tables, **(layers if embedded else {})}
+    chosen: dict[str, Any] = {**tables, **(layers if embedded else {})}
     for name, array in values.items():  # what is left is small: norms after the last layer, relative biases
         if name not in chosen and name not in layers:
             chosen[name] = encoded(array)
@@ -66,7 +75,7 @@ def page_data(model, trace, weights=None):
     }
 
 
-def _check(model, trace, weights):
+def _check(model: object, trace: object, weights: object) -> None:
     if not isinstance(model, Transformer):
         raise TypeError(f"page: model must be an rtfast.Transformer, got {type(model).__name__}")
     if not isinstance(trace, Trace):
@@ -80,7 +89,7 @@ def _check(model, trace, weights):
         raise ValueError("page: model must be the one that was traced, got one of another config")
 
 
-def packed_dtype(array):
+def packed_dtype(array: Array) -> str:
     """The smallest type that holds the very bits of the array's numbers: "float16", or the array's own."""
     if array.dtype == np.float16:
         return "float16"
@@ -89,57 +98,60 @@ def packed_dtype(array):
     return "float16" if back.tobytes() == array.tobytes() else array.dtype.name
 
 
-def encoded(array, ids=None, axis=0):
+def encoded(array: Array, ids: Sequence[int] | None = None, axis: int = 0) -> dict[str, Any]:
     """An array for JSON: its shape, type, and bytes (little-endian, base64); with `ids` only these along `axis`."""
     held = array if ids is None else np.take(array, ids, axis)
     dtype = packed_dtype(held)
     data = np.ascontiguousarray(held, np.dtype(dtype).newbyteorder("<")).tobytes()
-    made = {"shape": list(array.shape), "dtype": dtype, "true_dtype": array.dtype.name,
+    made: dict[str, Any] = {"shape": list(array.shape), "dtype": dtype, "true_dtype": array.dtype.name,
             "data": base64.b64encode(data).decode()}
     if ids is not None:
         made |= {"ids": list(ids), "axis": axis}
     return made
 
 
-def _words(tokens, ids):
+def _words(tokens: Iterable[object], ids: Iterable[int]) -> list[dict[str, Any]]:
     return [{"word": str(word), "id": int(i)} for word, i in zip(tokens, ids, strict=True)]
 
 
-def _sentence(config, words):
+def _sentence(config: Config, words: Sequence[dict[str, Any]]) -> str:
     """The words as text, for a heading: without those that start, end and fill a sentence."""
     special = (config.sos_id, config.eos_id, config.pad_id)
-    words = [word["word"] for word in words if word["id"] not in special]
+    texts: list[str] = [word["word"] for word in words if word["id"] not in special]
     for mark in "▁Ġ":  # pieces of words, of which those that begin a word have the mark
-        if any(word.startswith(mark) for word in words):
-            return "".join(words).replace(mark, " ").strip()
-    return " ".join(words)
+        if any(text.startswith(mark) for text in texts):
+            return "".join(texts).replace(mark, " ").strip()
+    return " ".join(texts)
 
 
-def _word(model, i):
+def _word(model: Transformer, i: int) -> str:
     """The text of a target word, or its id where there is none."""
+    tokenizer: Any = model.tokenizer
     try:
-        return model.tokenizer.tokens([i])[0] or str(i)
+        return tokenizer.tokens([i])[0] or str(i)
     except (AttributeError, ValueError, IndexError):  # no tokenizer, one without words, or a smaller one
         return str(i)
 
 
-def _likeliest(trace):
+def _likeliest(trace: Trace) -> list[list[int]]:
     """For each target position the ids of the likeliest next words, the likeliest first; NaN counts as least."""
     if "probabilities" not in trace:
         return []
     probabilities = np.nan_to_num(trace["probabilities"], nan=-1.0)
-    return np.argsort(-probabilities, axis=1, kind="stable")[:, :CANDIDATES].tolist()
+    places: list[list[int]] = np.argsort(-probabilities, axis=1, kind="stable")[:, :CANDIDATES].tolist()
+    return places
 
 
-def _shown_words(top, following, words):
+def _shown_words(top: list[list[int]], following: Iterable[int | None], words: int) -> list[int]:
     """Ids, ascending, of the words whose column of the output layer the page needs."""
     chosen = {i for i in following if i is not None and i < words}
     return sorted(chosen.union(*top))
 
 
-def _tables(config, values, source, target, shown):
+def _tables(config: Config, values: Mapping[str, Array], source: Sequence[dict[str, Any]],
+            target: Sequence[dict[str, Any]], shown: list[int]) -> dict[str, dict[str, Any]]:
     """The rows of the tables of words and positions, and the columns of the output layer, that the page needs."""
-    rows = {"embedding.weight": {word["id"] for word in source}}
+    rows: dict[str, Any] = {"embedding.weight": {word["id"] for word in source}}
     rows.setdefault(config.target_embedding, set()).update(word["id"] for word in target)
     if config.tie_embeddings:
         rows[config.target_embedding].update(shown)
@@ -155,7 +167,7 @@ def _tables(config, values, source, target, shown):
             for name, cut in cuts.items()}
 
 
-def _denominators(trace):
+def _denominators(trace: Trace) -> dict[str, Any]:
     """Of each row of logits: its maximum, and the sum of exp(logit - maximum) over all words, in float64."""
     if "logits" not in trace:
         return {}

@@ -4,14 +4,23 @@ Read from `trace.op`, `trace.formula`, `trace.inputs` and the config, so that no
 op that is not known here gets the kind "other": the page then says what the inputs were, and no more.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from rtfast.packing import bucket
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def origins(config, trace):
+    from rtfast.config import Config
+    from rtfast.trace import Trace
+
+
+def origins(config: Config, trace: Trace) -> dict[str, dict[str, Any]]:
     """{name: {"kind", "formula", "inputs", "rows", "columns", ...constants}}; rows and columns say whose words they
     are: "source", "target", "words" or None."""
     made = {}
@@ -28,7 +37,7 @@ def origins(config, trace):
 _LABELS = {"source": "source", "target": "target", "word": "words"}
 
 
-def _embedding(config, trace, name):
+def _embedding(config: Config, trace: Trace, name: str) -> dict[str, Any]:
     if len(trace.inputs(name)) == 2:
         return {"kind": "sum"}
     if name.endswith(".positional_encoding"):
@@ -37,21 +46,21 @@ def _embedding(config, trace, name):
     return {"kind": "table", "scale": config.embedding_scale, "ids": trace.axes(name)[0]}
 
 
-def _linear(config, trace, name):
+def _linear(config: Config, trace: Trace, name: str) -> dict[str, Any]:
     inputs = trace.inputs(name)
     activated = config.activation is not None and trace.formula(name).startswith(f"{config.activation}(")
     return {"kind": "linear", "activation": config.activation if activated else None,
             "transposed": "W^T" in trace.formula(name), "bias": inputs[2] if len(inputs) > 2 else _bias(config, name)}
 
 
-def _bias(config, name):
+def _bias(config: Config, name: str) -> str | None:
     """The bias of a projection, of which the inputs name the weight alone; None without one."""
     part = name.rpartition(".")[2]
     biased = config.attention_bias if part in ("query", "key", "value") else config.feed_forward_bias
     return f"{name}.bias" if biased and part in ("query", "key", "value", "gate", "hidden") else None
 
 
-def _norm(config, trace, name):
+def _norm(config: Config, trace: Trace, name: str) -> dict[str, Any]:
     if trace.formula(name) == "x + sublayer":
         return {"kind": "sum"}
     final = name in ("encoder.norm", "decoder.norm") and config.final_norm_eps is not None
@@ -59,11 +68,11 @@ def _norm(config, trace, name):
     return {"kind": "norm", "form": form, "eps": config.final_norm_eps if final else config.layer_norm_eps}
 
 
-def _scores(config, trace, name):
+def _scores(config: Config, trace: Trace, name: str) -> dict[str, Any]:
     return {"kind": "scores", "masked": _causal(trace, name)}
 
 
-def _scaled(config, trace, name):
+def _scaled(config: Config, trace: Trace, name: str) -> dict[str, Any]:
     scale = config.attention_scale if config.attention_scale is not None else 1 / math.sqrt(config.d_key)
     made = {"kind": "scaled", "scale": scale, "masked": _causal(trace, name)}
     biases = [one for one in trace.inputs(name) if one.endswith("relative_bias.weight")]
@@ -75,15 +84,15 @@ def _scaled(config, trace, name):
     return made
 
 
-def _weights(config, trace, name):
+def _weights(config: Config, trace: Trace, name: str) -> dict[str, Any]:
     return {"kind": "softmax", "masked": _causal(trace, name), "article": config.article_softmax}
 
 
-def _heads(config, trace, name):
+def _heads(config: Config, trace: Trace, name: str) -> dict[str, Any]:
     return {"kind": "heads", "masked": _causal(trace, name)}
 
 
-def _causal(trace, name):
+def _causal(trace: Trace, name: str) -> bool:
     """Whether the attention that `name` belongs to hides the future: as the formula of its weights says, and where
     these were left out, in the decoder's attention to itself."""
     weights = f"{name.rpartition('.')[0]}.weights"
@@ -92,21 +101,23 @@ def _causal(trace, name):
     return name.startswith("decoder.") and ".self_attention." in name
 
 
-def _gather(config, trace, name):
+def _gather(config: Config, trace: Trace, name: str) -> dict[str, Any]:
     return {"kind": "times", "scale": config.output_scale}
 
 
-def _gate(config, trace, name):
+def _gate(config: Config, trace: Trace, name: str) -> dict[str, Any]:
     return {"kind": "gate", "activation": config.activation}
 
 
-def _given(config, trace, name):
+def _given(config: Config, trace: Trace, name: str) -> dict[str, Any]:
     return {"kind": "copy" if trace.inputs(name) else "other"}
 
 
-_ATTENTION = {"scores": _scores, "scaled_scores": _scaled, "weights": _weights, "heads": _heads,
-              "concatenated": lambda config, trace, name: {"kind": "concatenated", "width": config.d_value}}
-
-_OPS = {"embedding": _embedding, "linear": _linear, "add": lambda config, trace, name: {"kind": "sum"},
-        "add_layer_norm": _norm, "layer_norm": _norm, "gather": _gather, "gate": _gate, "input": _given,
-        "softmax": lambda config, trace, name: {"kind": "softmax", "masked": False, "article": False}}
+_Details: TypeAlias = "Callable[[Config, Trace, str], dict[str, Any]]"
+_ATTENTION: dict[str, _Details] = {
+    "scores": _scores, "scaled_scores": _scaled, "weights": _weights, "heads": _heads,
+    "concatenated": lambda config, trace, name: {"kind": "concatenated", "width": config.d_value}}
+_OPS: dict[str, _Details] = {
+    "embedding": _embedding, "linear": _linear, "add": lambda config, trace, name: {"kind": "sum"},
+    "add_layer_norm": _norm, "layer_norm": _norm, "gather": _gather, "gate": _gate, "input": _given,
+    "softmax": lambda config, trace, name: {"kind": "softmax", "masked": False, "article": False}}

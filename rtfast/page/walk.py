@@ -4,7 +4,16 @@ A step is {"id", "title", "paper", "say", "names": [{"name", "title", "say"}]}; 
 "blocks" that are steps. A name that no step knows goes to the last one, so that nothing of a trace is lost.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rtfast.config import Config
+    from rtfast.trace import Trace
 
 #: Title and sentence of each kind of matrix; {…} are filled in from `_facts`.
 PARTS = {
@@ -44,19 +53,20 @@ BLOCKS = {
 }
 
 
-def walk(config, trace):
+def walk(config: Config, trace: Trace) -> list[dict[str, Any]]:
     """The steps, in order: a list of dicts."""
     facts, left = _facts(config), list(trace)
 
-    def take(*names, **more):
+    def take(*names: str, **more: object) -> list[dict[str, Any]]:
         found = [name for name in names if name in left]
         for name in found:
             left.remove(name)
         return [_entry(name, {**facts, **more}) for name in found]
 
-    steps = [{"id": "tokens", "kind": "tokens", "title": "Words become ids", "paper": "3.4", "names": [],
-              "say": "A model reads numbers. The text is cut into tokens, and each token becomes its place in the "
-                     "vocabulary: its id."}]
+    steps: list[dict[str, Any]] = [{
+        "id": "tokens", "kind": "tokens", "title": "Words become ids", "paper": "3.4", "names": [],
+        "say": "A model reads numbers. The text is cut into tokens, and each token becomes its place in the "
+               "vocabulary: its id."}]
     for side in ("encoder", "decoder"):
         steps += [_input(side, take), _stack(side, config, trace, take)]
         steps[-1]["names"] = take(f"{side}.norm")
@@ -80,7 +90,7 @@ _WORDS = ("After the last layer each row is turned into a number for every word 
           "ends. Move the slider to follow.")
 
 
-def _input(side, take):
+def _input(side: str, take: Callable[..., list[dict[str, Any]]]) -> dict[str, Any]:
     whose = "source" if side == "encoder" else "target"
     say = ("An id says nothing about a word, a vector can. Attention sees no order, so each vector is also told its "
            "place." if side == "encoder" else
@@ -91,7 +101,7 @@ def _input(side, take):
                           f"{side}.embedding.norm")}
 
 
-def _stack(side, config, trace, take):
+def _stack(side: str, config: Config, trace: Trace, take: Callable[..., list[dict[str, Any]]]) -> dict[str, Any]:
     count = config.n_encoder_layers if side == "encoder" else config.n_decoder_layers
     say = {"encoder": "Each layer lets the source's words look at each other, then works on every word by itself. Open "
                       "a layer to see all that it computes.",
@@ -106,7 +116,8 @@ def _stack(side, config, trace, take):
             "paper": "3.1", "say": say, "names": [], "layers": [layer for layer in layers if layer["blocks"]]}
 
 
-def _block(prefix, config, trace, take):
+def _block(prefix: str, config: Config, trace: Trace,
+           take: Callable[..., list[dict[str, Any]]]) -> dict[str, Any] | None:
     """The step of one sublayer, or None where the trace has nothing of it."""
     side, part = prefix.partition(".")[0], prefix.rpartition(".")[2]
     causal = side == "decoder" and part == "self_attention"
@@ -136,11 +147,11 @@ _SAYS = {
 }
 
 
-def _heads(config):
+def _heads(config: Config) -> str:
     return f"in {config.n_heads} heads at once" if config.n_heads > 1 else "in one head"
 
 
-def _entry(name, facts):
+def _entry(name: str, facts: dict[str, Any]) -> dict[str, Any]:
     part = name.rpartition(".")[2]
     if part == "output":
         part = "feed_forward_output" if ".feed_forward." in name else "attention_output"
@@ -152,7 +163,7 @@ def _entry(name, facts):
     return {"name": name, "title": title, "say": say.format(**facts)}
 
 
-def _facts(config):
+def _facts(config: Config) -> dict[str, Any]:
     """What the sentences need to know of the config."""
     scale = f"{1 / math.sqrt(config.d_key):.4g}, which is 1 / √{config.d_key}"
     return {
@@ -176,16 +187,16 @@ _ACTIVATIONS = {"relu": "sets the negative ones to 0", "gelu": "bends the negati
                 "gelu_tanh": "bends the negative ones towards 0", "silu": "bends the negative ones towards 0"}
 
 
-def _positions(config):
+def _positions(config: Config) -> str:
     if config.positions == "learned":
         return "A row for every position, learned in training: the same for any word that stands there."
     shape = {"halves": "sines in the left half, cosines in the right", "tensor2tensor": "sines in the left half, "
-             "cosines in the right"}.get(config.positions, "sines in the even columns, cosines in the odd ones")
+             "cosines in the right"}.get(config.positions or "", "sines in the even columns, cosines in the odd ones")
     return (f"A pattern for every position, the same for any word that stands there: {shape}, slower from column to "
             "column.")
 
 
-def _norm(config):
+def _norm(config: Config) -> str:
     if config.rms_norm:
         return "Each row is divided by the root of its mean square, then scaled by gamma: numbers stay in reach."
     return ("Each row is shifted to mean 0 and divided by its spread, then scaled by gamma and shifted by beta: "

@@ -6,9 +6,11 @@ tokens of the family, encode_target(text) -> ids of a target, decode(ids) -> tex
 They hold no state and may be shared by threads.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .files import JSON, SENTENCEPIECE, read_config
 from .missing import MissingTokenizer
@@ -24,7 +26,7 @@ _READERS = (
 _OPTIONAL = ("tokenizer_config.json", "target_vocab.json")
 
 
-def tokenizer_of(folder, fields):
+def tokenizer_of(folder: str, fields: dict[str, Any]) -> Any:
     """The tokenizer of a folder whose config.json holds `fields`, None where it has no files of one.
 
     Where the package that reads them is not installed, one that says so when it is used. Raises CheckpointError for
@@ -39,7 +41,7 @@ def tokenizer_of(folder, fields):
             try:
                 importlib.import_module(package)
             except ImportError:
-                tokenizer = MissingTokenizer(package)
+                tokenizer: Any = MissingTokenizer(package)
             else:
                 reader = importlib.import_module(f"{__name__}.{module}")
                 tokenizer = reader.read(folder, fields, read_config(folder))
@@ -52,10 +54,10 @@ class Origin(NamedTuple):
     """Where a tokenizer came from, so that it can be saved with a model."""
 
     folder: str
-    model_type: str
-    names: tuple
+    model_type: Any
+    names: tuple[str, ...]
 
-    def copy_to(self, folder):
+    def copy_to(self, folder: str) -> None:
         """Copy its files. Raises FileNotFoundError where they are no longer there."""
         for name in self.names:
             source, target = os.path.join(self.folder, name), os.path.join(folder, name)

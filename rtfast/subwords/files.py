@@ -1,10 +1,16 @@
 """Reading a tokenizer's files: whole, of limited size, with errors that name them."""
 
+from __future__ import annotations
+
 import contextlib
 import os
+from typing import TYPE_CHECKING, Any
 
 from rtfast import safetensors_file
 from rtfast.safetensors_file import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 #: The packages, by their import names.
 JSON, SENTENCEPIECE = "tokenizers", "sentencepiece"
@@ -12,7 +18,7 @@ JSON, SENTENCEPIECE = "tokenizers", "sentencepiece"
 MAX_FILE = 128 * 2**20
 
 
-def read_file(folder, name):
+def read_file(folder: str, name: str) -> bytes:
     """The bytes of a file. Raises CheckpointError for one that is no regular file or larger than MAX_FILE."""
     path = os.path.join(folder, name)
     with safetensors_file.open_regular(path) as file:
@@ -22,7 +28,7 @@ def read_file(folder, name):
         return bytes(safetensors_file.read_bytes(path, file, size, "tokenizer"))
 
 
-def read_json(folder, name):
+def read_json(folder: str, name: str) -> dict[str, Any]:
     """The object of a JSON file, a dict."""
     import json
 
@@ -36,22 +42,22 @@ def read_json(folder, name):
     return value
 
 
-def read_config(folder):
+def read_config(folder: str) -> dict[str, Any]:
     """The fields of tokenizer_config.json, none where there is no such file."""
     name = "tokenizer_config.json"
     return read_json(folder, name) if os.path.exists(os.path.join(folder, name)) else {}
 
 
-def read_words(folder, name):
+def read_words(folder: str, name: str) -> tuple[list[str], dict[str, int]]:
     """(words by id, ids by word) of a vocabulary file {word: id} with the ids 0, 1, 2, ..."""
     ids = read_json(folder, name)
     path = os.path.join(folder, name)
     if not all(type(i) is int for i in ids.values()) or sorted(ids.values()) != list(range(len(ids))):
         raise CheckpointError(f"{path}: must give each word one of the ids from 0 to {len(ids) - 1}")
-    return sorted(ids, key=ids.get), ids
+    return sorted(ids, key=ids.__getitem__), ids
 
 
-def read_sentencepiece(folder, name):
+def read_sentencepiece(folder: str, name: str) -> Any:
     """The SentencePieceProcessor of a model file."""
     import sentencepiece
 
@@ -60,7 +66,7 @@ def read_sentencepiece(folder, name):
 
 
 @contextlib.contextmanager
-def naming(path):
+def naming(path: str) -> Iterator[None]:
     """Turn whatever a package says about a file into a CheckpointError that names it."""
     try:
         yield
@@ -70,20 +76,20 @@ def naming(path):
         raise CheckpointError(f"{path}: {str(error)[:500]}") from None
 
 
-def word_id(ids, word, path):
+def word_id(ids: Mapping[str, int], word: str, path: str) -> int:
     """The id of a special word that must be there."""
     if word not in ids:
         raise CheckpointError(f"{path}: has no word {word!r}")
     return ids[word]
 
 
-def check_text(text):
+def check_text(text: object) -> str:
     if not isinstance(text, str):
         raise TypeError(f"text must be a string, got {type(text).__name__}")
     return text
 
 
-def check_ids(ids, words):
+def check_ids(ids: Iterable[int], words: int) -> list[int]:
     """Ids as plain integers; ValueError for one outside the vocabulary."""
     ids = [int(i) for i in ids]
     for i in ids:

@@ -1,10 +1,16 @@
 """tokenizer.json, by the package `tokenizers`: T5, BART, mBART, NLLB, and whoever else has it."""
 
+from __future__ import annotations
+
 import os
 import re
+from typing import TYPE_CHECKING, Any
 
 from .files import check_ids, check_text, naming, read_file
 from .languages import Languages, OneLanguage, SeveralLanguages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: tokenizer_class without "Fast" -> (how the codes of its languages look, how `Languages` marks a text with them)
 _LANGUAGES = {
@@ -14,7 +20,7 @@ _LANGUAGES = {
 }
 
 
-def read(folder, fields, config):
+def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> JsonTokenizer:
     """The tokenizer of a folder."""
     import tokenizers
 
@@ -38,41 +44,41 @@ def read(folder, fields, config):
 class JsonTokenizer(OneLanguage):
     """A `tokenizers.Tokenizer`; special tokens as its file says."""
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
 
-    def __len__(self):
-        return self._tokenizer.get_vocab_size()
+    def __len__(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} words)"
 
-    def encode(self, text):
-        return self._tokenizer.encode(check_text(text)).ids
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(check_text(text)).ids)
 
-    def encode_target(self, text):
+    def encode_target(self, text: str) -> list[int]:
         return self.encode(text)
 
-    def decode(self, ids):
-        return self._tokenizer.decode(check_ids(ids, len(self)))
+    def decode(self, ids: Iterable[int]) -> str:
+        return str(self._tokenizer.decode(check_ids(ids, len(self))))
 
-    def tokens(self, ids):
+    def tokens(self, ids: Iterable[int]) -> list[str]:
         return [self._tokenizer.id_to_token(i) or "" for i in check_ids(ids, len(self))]
 
 
 class LanguagesJsonTokenizer(SeveralLanguages, JsonTokenizer):
     """The same with a source and a target language."""
 
-    def __init__(self, tokenizer, languages, eos):
+    def __init__(self, tokenizer: Any, languages: Languages, eos: int) -> None:
         super().__init__(tokenizer)
         self._languages, self._eos = languages, eos
 
-    def encode(self, text):
+    def encode(self, text: str) -> list[int]:
         return self._marked(text, self._languages.source)
 
-    def encode_target(self, text):
+    def encode_target(self, text: str) -> list[int]:
         return self._marked(text, self._languages.target)
 
-    def _marked(self, text, code):
+    def _marked(self, text: str, code: str | None) -> list[int]:
         ids = self._tokenizer.encode(check_text(text), add_special_tokens=False).ids
         return self._languages.marked(ids, self._eos, code)

@@ -1,5 +1,12 @@
 """Source and target language of a tokenizer that has several: which special tokens go round the text."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 class Languages:
     """What `for_languages` needs to know: the codes, and how the family marks a text.
@@ -8,23 +15,24 @@ class Languages:
     the target's code is the first token of all (in place of being forced as the second).
     """
 
-    def __init__(self, ids, source, target, *, after=False, start=False):
+    def __init__(self, ids: Mapping[str, int], source: str | None, target: str | None, *, after: bool = False,
+                 start: bool = False) -> None:
         self.ids, self.source, self.target, self._after, self._start = ids, source, target, after, start
         for code in (source, target):
             if code is not None and code not in ids:
                 raise ValueError(f"no language {code!r}; there are {len(ids)}: {', '.join(list(ids)[:12])}, ...")
 
-    def chosen(self, source, target):
+    def chosen(self, source: str | None, target: str | None) -> Languages:
         """The same with other languages; None leaves the one that is there."""
         return Languages(self.ids, source or self.source, target or self.target, after=self._after, start=self._start)
 
-    def marked(self, ids, eos, code):
+    def marked(self, ids: list[int], eos: int, code: str | None) -> list[int]:
         """Ids of a text with EOS and the code of its language, if that is known."""
         mark = [] if code is None else [self.ids[code]]
         return [*ids, eos, *mark] if self._after else [*mark, *ids, eos]
 
     @property
-    def options(self):
+    def options(self) -> dict[str, int]:
         """What generation must be told: the target's language."""
         if self.target is None:
             return {}
@@ -35,12 +43,17 @@ class Languages:
 class OneLanguage:
     """Of tokenizers without a choice."""
 
-    #: Codes of the languages to choose from.
-    languages = ()
-    #: What `generate` must be told about the target's language.
-    target_options = {}
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages to choose from."""
+        return ()
 
-    def for_languages(self, src_lang=None, tgt_lang=None):
+    @property
+    def target_options(self) -> dict[str, int]:
+        """What `generate` must be told about the target's language."""
+        return {}
+
+    def for_languages(self, src_lang: str | None = None, tgt_lang: str | None = None) -> Any:
         """Raises ValueError: this tokenizer has no languages to choose from."""
         raise ValueError("src_lang and tgt_lang do nothing here: this model has one pair of languages, got "
                          f"{src_lang!r} and {tgt_lang!r}")
@@ -49,15 +62,17 @@ class OneLanguage:
 class SeveralLanguages:
     """Of tokenizers with a choice: `_languages` is a `Languages`."""
 
+    _languages: Languages
+
     @property
-    def languages(self):
+    def languages(self) -> tuple[str, ...]:
         return tuple(self._languages.ids)
 
     @property
-    def target_options(self):
+    def target_options(self) -> dict[str, int]:
         return self._languages.options
 
-    def for_languages(self, src_lang=None, tgt_lang=None):
+    def for_languages(self, src_lang: str | None = None, tgt_lang: str | None = None) -> Any:
         """The same tokenizer for another pair of languages. Raises ValueError for a code that it lacks."""
         import copy
 

@@ -1,9 +1,15 @@
 """M2M100: a SentencePiece model for the pieces, vocab.json for their ids, and its hundred languages after these."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING, Any
 
 from .files import check_ids, check_text, read_sentencepiece, read_words, word_id
 from .languages import Languages, SeveralLanguages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 #: In the order of their ids, as fairseq has them.
 CODES = (
@@ -16,7 +22,7 @@ CODES = (
 )
 
 
-def read(folder, fields, config):
+def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> M2M100Tokenizer:
     """The tokenizer of a folder."""
     words, ids = read_words(folder, "vocab.json")
     for word in ("</s>", "<unk>"):
@@ -30,30 +36,31 @@ def read(folder, fields, config):
 class M2M100Tokenizer(SeveralLanguages):
     """The code of the language, the pieces, EOS."""
 
-    def __init__(self, pieces, words, ids, languages):
+    def __init__(self, pieces: Any, words: Sequence[str], ids: Mapping[str, int], languages: Languages) -> None:
         self._pieces, self._ids, self._languages = pieces, ids, languages
         self._words = [*words, *(f"__{code}__" for code in languages.ids)]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._words)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"M2M100Tokenizer({len(self)} words)"
 
-    def encode(self, text):
+    def encode(self, text: str) -> list[int]:
         return self._marked(text, self._languages.source)
 
-    def encode_target(self, text):
+    def encode_target(self, text: str) -> list[int]:
         return self._marked(text, self._languages.target)
 
-    def _marked(self, text, code):
+    def _marked(self, text: str, code: str | None) -> list[int]:
         unknown = self._ids["<unk>"]
         ids = [self._ids.get(piece, unknown) for piece in self._pieces.encode(check_text(text), out_type=str)]
         return self._languages.marked(ids, self._ids["</s>"], code)
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         special = {"<s>", "</s>", "<pad>", "<unk>", *self._words[len(self._ids):]}
-        return self._pieces.decode_pieces([piece for piece in self.tokens(ids) if piece not in special]).strip()
+        pieces = [piece for piece in self.tokens(ids) if piece not in special]
+        return str(self._pieces.decode_pieces(pieces)).strip()
 
-    def tokens(self, ids):
+    def tokens(self, ids: Iterable[int]) -> list[str]:
         return [self._words[i] for i in check_ids(ids, len(self))]

@@ -1,24 +1,30 @@
 """MarianMT (OPUS-MT): SentencePiece for source and target, and vocab.json for the ids of both."""
 
+from __future__ import annotations
+
 import os
 import re
+from typing import TYPE_CHECKING, Any
 
 from .files import check_ids, check_text, read_sentencepiece, read_words, word_id
 from .languages import OneLanguage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 #: A target language, as models of several want it: the first word of the source.
 _LANGUAGE = re.compile(r">>[^<>]{1,64}<<")
 _SPACE = "▁"
 
 
-def read(folder, fields, config):
+def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> MarianTokenizer:
     """The tokenizer of a folder."""
     words, ids = read_words(folder, "vocab.json")
     target = (words, ids)
     if os.path.exists(os.path.join(folder, "target_vocab.json")):
         target = read_words(folder, "target_vocab.json")
     path = os.path.join(folder, "vocab.json")
-    special = {name: config.get(f"{name}_token", default) for name, default in
+    special: dict[str, Any] = {name: config.get(f"{name}_token", default) for name, default in
                (("eos", "</s>"), ("unk", "<unk>"), ("pad", "<pad>"))}
     special = {name: word.get("content") if isinstance(word, dict) else word for name, word in special.items()}
     for name in ("eos", "unk"):
@@ -31,32 +37,33 @@ def read(folder, fields, config):
 class MarianTokenizer(OneLanguage):
     """Text to pieces by the SentencePiece model of its side, pieces to ids by the vocabulary."""
 
-    def __init__(self, source, target, ids, target_words, special):
+    def __init__(self, source: Any, target: Any, ids: Mapping[str, int], target_words: tuple[list[str], dict[str, int]],
+                 special: dict[str, Any]) -> None:
         self._source, self._target, self._ids, self._special = source, target, ids, special
         self._words, self._target_ids = target_words
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._ids)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"MarianTokenizer({len(self)} words)"
 
-    def encode(self, text):
+    def encode(self, text: str) -> list[int]:
         return self._encoded(text, self._source, self._ids)
 
-    def encode_target(self, text):
+    def encode_target(self, text: str) -> list[int]:
         return self._encoded(text, self._target, self._target_ids)
 
-    def _encoded(self, text, model, ids):
+    def _encoded(self, text: str, model: Any, ids: Mapping[str, int]) -> list[int]:
         code, unknown = _LANGUAGE.match(check_text(text)), ids[self._special["unk"]]
         pieces = [code.group()] if code else []
         pieces += model.encode(text[code.end():] if code else text, out_type=str)
         return [*(ids.get(piece, unknown) for piece in pieces), ids[self._special["eos"]]]
 
-    def decode(self, ids):
+    def decode(self, ids: Iterable[int]) -> str:
         special = set(self._special.values())
         pieces = [piece for piece in self.tokens(ids) if piece not in special]
-        return self._target.decode_pieces(pieces).replace(_SPACE, " ").strip()
+        return str(self._target.decode_pieces(pieces)).replace(_SPACE, " ").strip()
 
-    def tokens(self, ids):
+    def tokens(self, ids: Iterable[int]) -> list[str]:
         return [self._words[i] for i in check_ids(ids, len(self._words))]
