@@ -3,8 +3,8 @@
 Each build is optional: where it does not compile, rtfast installs without it, in the end as
 pure Python. RTFAST_PURE=1 leaves all of them out.
 
-Two builds look for mistakes (tools/sanitized.py runs the tests on them): RTFAST_SANITIZE=address,undefined watches memory
-and arithmetic in C, RTFAST_DEBUG=1 has Cython check indices, integers and divisions.
+Two builds look for mistakes, and tools/sanitized.py runs the tests on them: RTFAST_SANITIZE=address,undefined
+watches memory and arithmetic in C, RTFAST_DEBUG=1 has Cython check indices, integers and divisions.
 """
 
 import os

@@ -114,7 +114,8 @@ def lookups(dtype):
 def attention(dtype):
     """All forms of attention over the edges of panels of keys, tiles of queries and chunks of sums."""
     shuffle = random.Random(0)
-    lengths, widths = (1, 2, 3, 15, 16, 17, 24, 25, 31, 33, 49, 97, 100, 257), (1, 2, 3, 7, 8, 9, 16, 17, 32, 33, 64, 65)
+    lengths = (1, 2, 3, 15, 16, 17, 24, 25, 31, 33, 49, 97, 100, 257)
+    widths = (1, 2, 3, 7, 8, 9, 16, 17, 32, 33, 64, 65)
     sizes = [(shuffle.choice(lengths), shuffle.choice(lengths), shuffle.choice(widths), shuffle.choice(widths))
              for _ in range(60)]
     for t, s, d_key, d_value in [*sizes, (0, 3, 4, 4), (3, 0, 4, 4), (3, 3, 0, 4), (3, 3, 4, 0), (120, 300, 32, 32)]:

@@ -1,4 +1,4 @@
-"""No kernel touches a byte outside its operands: each of them lies against an unreadable page, by turns at both ends."""
+"""No kernel touches a byte outside its operands: each lies against an unreadable page, by turns at both ends."""
 
 import os
 import signal
@@ -17,7 +17,8 @@ ENDED = (-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT)  # AddressSanitizer a
 
 def run(code, **environment):
     """How a process ended, the last line that it printed, and what it said of errors."""
-    done = python(code, "-W", "error", "-W", "ignore:rtfast runs on its pure-Python fallback:RuntimeWarning", **environment)
+    quiet = ("-W", "error", "-W", "ignore:rtfast runs on its pure-Python fallback:RuntimeWarning")
+    done = python(code, *quiet, **environment)
     return done.returncode, (done.stdout.splitlines() or [""])[-1], done.stderr
 
 

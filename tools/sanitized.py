@@ -22,7 +22,8 @@ def build(name):
     """Build the package, this repository's as it is now; the folder to import it from."""
     folder = os.path.join(ROOT, "build", name)
     command = [sys.executable, "setup.py", "-q", "build", "--build-base", folder, "--build-lib", f"{folder}/lib"]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **BUILDS[name]}, capture_output=True, text=True, check=False)
+    wanted = {**os.environ, **BUILDS[name]}
+    done = subprocess.run(command, cwd=ROOT, env=wanted, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return f"{folder}/lib"
@@ -56,7 +57,8 @@ def main(arguments):
     if not any(os.path.isabs(one) for one in given):
         given.append(TESTS)
     # Not in the root, whose rtfast/ would come before the build.
-    command = [sys.executable, "-m", "pytest", "-c", os.path.join(ROOT, "pyproject.toml"), "-p", "no:cacheprovider", *given]
+    settings = ["-c", os.path.join(ROOT, "pyproject.toml"), "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *settings, *given]
     return subprocess.run(command, cwd=TESTS, env=environment(name, package), check=False).returncode
 
 
