@@ -94,6 +94,8 @@ cdef class PackedWeight:
                   Py_ssize_t first_column, Py_ssize_t columns) except -1:
         """Pack a (d_in, columns) matrix from the given column on, which starts a panel."""
         cdef Op op
+        if self.d_in == 0:  # of any number of columns, perhaps 2^60
+            return 0
         op.arguments.pack = PackArguments(weight, row_stride, column_stride, self.d_in, columns, NULL)
         if self.is_float:
             op.arguments.pack.panels = at(<vf*> self.panels, first_column * self.d_in)
@@ -133,7 +135,7 @@ cdef class PackedWeight:
         cdef char* to = <char*> address(out) if len(out) else NULL
         cdef Py_ssize_t k, n, size = self.dtype.itemsize
         cdef Py_ssize_t nr = panel_width(<vf*> NULL) if self.is_float else panel_width(<vd*> NULL)
-        for n in range(0, self.d_out, nr):
+        for n in range(0, self.d_out if self.d_in > 0 else 0, nr):
             for k in range(self.d_in):
                 memcpy(to + (k * self.d_out + n) * size, <char*> self.panels + (n * self.d_in + k * nr) * size,
                        min(nr, self.d_out - n) * size)
@@ -336,7 +338,8 @@ cdef int attend(void* q, void* k, void* v, void* mask, bint causal, double scale
     cdef Cache cache = Cache(NULL, NULL, up_to(n_keys, nr), 1, d_key, d_value)
     cdef Op op
     cdef int64_t* numbers
-    if batch == 0 or length == 0:
+    cdef bint shown = scores != NULL or scaled_scores != NULL or weights != NULL
+    if batch == 0 or length == 0 or (d_value == 0 and (n_keys == 0 or not shown)):  # nothing to write
         return 0
     numbers = <int64_t*> allocate((3 * batch + 1) * sizeof(int64_t))
     for i in range(batch):
