@@ -9,7 +9,7 @@ import numpy as np
 
 from rtfast import safetensors_file
 from rtfast.safetensors_file import CheckpointError
-from rtfast.weights import StoredWeight, check_shapes, prepare_weights
+from rtfast.weights import StoredWeight, check_layers, check_positions, check_shapes, prepare_weights
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -42,6 +42,8 @@ def read(folder, fields, family, naming):
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     with naming(config_path):
         config = family.config_of(_Fields(fields), shapes)
+        check_layers(config, shapes)
+        check_positions(config, shapes)
     sources = family.sources(config)
     wanted = {}  # their name -> our names
     for ours, source in sources.items():
