@@ -93,7 +93,12 @@ def fairseq_sizes(fields):
 
 def embedding_scale(fields, d_model):
     """sqrt(d_model) where scale_embedding is set."""
-    return float(d_model) ** 0.5 if fields.get("scale_embedding") and isinstance(d_model, int) else 1.0
+    return power(d_model, 0.5) if fields.get("scale_embedding") else 1.0
+
+
+def power(d_model, exponent):
+    """d_model to a power; 1.0 for what is no width, which `Config` refuses by its name."""
+    return float(d_model) ** exponent if isinstance(d_model, int) and d_model > 0 else 1.0
 
 
 def activation(name):

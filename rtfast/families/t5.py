@@ -2,7 +2,7 @@
 
 from rtfast.config import Config
 
-from .source import Source, activation, linear, norm
+from .source import Source, activation, linear, norm, power
 
 #: Tied copies, and a table that the cross-attention never uses.
 IGNORED = ("embed_tokens.weight", "EncDecAttention.relative_attention_bias.weight")
@@ -29,7 +29,7 @@ def config_of(fields, names):
         relative_buckets=fields.get("relative_attention_num_buckets", 32),
         relative_distance=fields.get("relative_attention_max_distance", 128), attention_scale=1.0,
         tie_embeddings=tied,
-        output_scale=float(d_model) ** -0.5 if scaled and isinstance(d_model, int) else 1.0,
+        output_scale=power(d_model, -0.5) if scaled else 1.0,
         eos_id=fields.get("eos_token_id"), pad_id=fields.get("pad_token_id"),
         sos_id=_or(fields.get("decoder_start_token_id"), fields.get("pad_token_id")))
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 
 from rtfast import safetensors_file
+from rtfast.config import shown
 from rtfast.safetensors_file import CheckpointError
 
 #: The packages, by their import names.
@@ -24,13 +25,9 @@ def read_file(folder, name):
 
 def read_json(folder, name):
     """The object of a JSON file, a dict."""
-    import json
-
     path = os.path.join(folder, name)
-    try:
-        value = json.loads(read_file(folder, name).decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from None
+    # transformers writes a model_max_length of 31 digits.
+    value = safetensors_file.parse_json(path, read_file(folder, name), "tokenizer", digits=40)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: must be a JSON object, got {type(value).__name__}")
     return value
@@ -70,10 +67,16 @@ def naming(path):
         raise CheckpointError(f"{path}: {str(error)[:500]}") from None
 
 
+def language(config, name, codes):
+    """The code that tokenizer_config.json gives by `name`, None where it is none of the codes."""
+    code = config.get(name)
+    return code if isinstance(code, str) and code in codes else None
+
+
 def word_id(ids, word, path):
     """The id of a special word that must be there."""
-    if word not in ids:
-        raise CheckpointError(f"{path}: has no word {word!r}")
+    if not isinstance(word, str) or word not in ids:
+        raise CheckpointError(f"{path}: has no word {shown(word)}")
     return ids[word]
 
 

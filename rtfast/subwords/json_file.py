@@ -3,7 +3,7 @@
 import os
 import re
 
-from .files import check_ids, check_text, naming, read_file
+from .files import check_ids, check_text, language, naming, read_file
 from .languages import Languages, OneLanguage, SeveralLanguages
 
 #: tokenizer_class without "Fast" -> (how the codes of its languages look, how `Languages` marks a text with them)
@@ -31,7 +31,7 @@ def read(folder, fields, config):
         eos = tokenizer.token_to_id("</s>")
         if eos is None or not codes:
             raise ValueError("a tokenizer of several languages must have </s> and their codes among its added tokens")
-        source, target = (config.get(name) if config.get(name) in codes else None for name in ("src_lang", "tgt_lang"))
+        source, target = (language(config, name, codes) for name in ("src_lang", "tgt_lang"))
         return LanguagesJsonTokenizer(tokenizer, Languages(codes, source, target, **form), eos)
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from .files import check_ids, check_text, read_sentencepiece, read_words, word_id
+from .files import check_ids, check_text, language, read_sentencepiece, read_words, word_id
 from .languages import Languages, SeveralLanguages
 
 #: In the order of their ids, as fairseq has them.
@@ -22,7 +22,7 @@ def read(folder, fields, config):
     for word in ("</s>", "<unk>"):
         word_id(ids, word, os.path.join(folder, "vocab.json"))
     codes = {code: len(words) + i for i, code in enumerate(CODES)}
-    source, target = (config.get(name) if config.get(name) in codes else None for name in ("src_lang", "tgt_lang"))
+    source, target = (language(config, name, codes) for name in ("src_lang", "tgt_lang"))
     return M2M100Tokenizer(read_sentencepiece(folder, "sentencepiece.bpe.model"), words, ids,
                            Languages(codes, source, target))
 

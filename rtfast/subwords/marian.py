@@ -3,6 +3,9 @@
 import os
 import re
 
+from rtfast.config import shown
+from rtfast.safetensors_file import CheckpointError
+
 from .files import check_ids, check_text, read_sentencepiece, read_words, word_id
 from .languages import OneLanguage
 
@@ -21,6 +24,9 @@ def read(folder, fields, config):
     special = {name: config.get(f"{name}_token", default) for name, default in
                (("eos", "</s>"), ("unk", "<unk>"), ("pad", "<pad>"))}
     special = {name: word.get("content") if isinstance(word, dict) else word for name, word in special.items()}
+    if not isinstance(special["pad"], str):
+        raise CheckpointError(f"{os.path.join(folder, 'tokenizer_config.json')}: pad_token must be a word, got "
+                              f"{shown(special['pad'])}")
     for name in ("eos", "unk"):
         word_id(ids, special[name], path)
         word_id(target[1], special[name], path)

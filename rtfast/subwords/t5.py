@@ -1,13 +1,24 @@
 """T5 and mT5 without tokenizer.json: one SentencePiece model, and the sentinels <extra_id_0>, ... after its pieces."""
 
+import os
+
+from rtfast.config import shown
+from rtfast.safetensors_file import CheckpointError
+
 from .files import check_ids, check_text, read_sentencepiece
 from .languages import OneLanguage
+
+#: Most sentinels after the pieces.
+MAX_EXTRA = 2**20
 
 
 def read(folder, fields, config):
     """The tokenizer of a folder."""
     extra = config.get("extra_ids", 100)
-    return T5Tokenizer(read_sentencepiece(folder, "spiece.model"), extra if type(extra) is int and extra >= 0 else 100)
+    if type(extra) is not int or not 0 <= extra <= MAX_EXTRA:
+        raise CheckpointError(f"{os.path.join(folder, 'tokenizer_config.json')}: extra_ids must be an integer within "
+                              f"0..{MAX_EXTRA}, got {shown(extra)}")
+    return T5Tokenizer(read_sentencepiece(folder, "spiece.model"), extra)
 
 
 class T5Tokenizer(OneLanguage):
