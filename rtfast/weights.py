@@ -148,8 +148,8 @@ def check_positions(config, shapes):
     most = max(MAX_POSITIONS, sum(math.prod(shape) for shape in shapes.values()))
     asked = (config.max_length + config.position_offset) * config.d_model
     if asked > most:
-        raise ValueError(f"max_length must be at most {most // config.d_model - config.position_offset}: its positions of "
-                         f"{config.d_model} numbers may not be more than the weights or {MAX_POSITIONS}, got "
+        raise ValueError(f"max_length must be at most {most // config.d_model - config.position_offset}: positions of "
+                         f"{config.d_model} numbers each may not be more than the weights or {MAX_POSITIONS}, got "
                          f"{config.max_length}")
 
 
