@@ -270,5 +270,5 @@ def shown(value):
     try:
         text = repr(value)
     except ValueError:
-        text = f"an integer of {value.bit_length()} bits"
+        text = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."

@@ -63,8 +63,28 @@ def naming(path):
         yield
     except CheckpointError:
         raise
-    except Exception as error:  # `tokenizers` raises plain Exception, `sentencepiece` RuntimeError
+    except BaseException as error:
+        if not _is_of_package(error):
+            raise
         raise CheckpointError(f"{path}: {str(error)[:500]}") from None
+
+
+@contextlib.contextmanager
+def using():
+    """Turn whatever a package says of a text or of ids, because of what is in its files, into a ValueError."""
+    try:
+        yield
+    except (TypeError, ValueError):
+        raise
+    except BaseException as error:
+        if not _is_of_package(error):
+            raise
+        raise ValueError(f"the tokenizer's files do not allow this: {str(error)[:500]}") from None
+
+
+def _is_of_package(error):
+    """`tokenizers` raises plain Exception, `sentencepiece` RuntimeError, a panic in Rust is a BaseException."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def language(config, name, codes):

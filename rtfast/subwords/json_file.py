@@ -3,7 +3,7 @@
 import os
 import re
 
-from .files import check_ids, check_text, language, naming, read_file
+from .files import check_ids, check_text, language, naming, read_file, using
 from .languages import Languages, OneLanguage, SeveralLanguages
 
 #: tokenizer_class without "Fast" -> (how the codes of its languages look, how `Languages` marks a text with them)
@@ -48,13 +48,16 @@ class JsonTokenizer(OneLanguage):
         return f"{type(self).__name__}({len(self)} words)"
 
     def encode(self, text):
-        return self._tokenizer.encode(check_text(text)).ids
+        with using():
+            return self._tokenizer.encode(check_text(text)).ids
 
     def encode_target(self, text):
         return self.encode(text)
 
     def decode(self, ids):
-        return self._tokenizer.decode(check_ids(ids, len(self)))
+        ids = check_ids(ids, len(self))
+        with using():
+            return self._tokenizer.decode(ids)
 
     def tokens(self, ids):
         return [self._tokenizer.id_to_token(i) or "" for i in check_ids(ids, len(self))]
@@ -74,5 +77,6 @@ class LanguagesJsonTokenizer(SeveralLanguages, JsonTokenizer):
         return self._marked(text, self._languages.target)
 
     def _marked(self, text, code):
-        ids = self._tokenizer.encode(check_text(text), add_special_tokens=False).ids
+        with using():
+            ids = self._tokenizer.encode(check_text(text), add_special_tokens=False).ids
         return self._languages.marked(ids, self._eos, code)

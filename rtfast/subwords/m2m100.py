@@ -2,7 +2,7 @@
 
 import os
 
-from .files import check_ids, check_text, language, read_sentencepiece, read_words, word_id
+from .files import check_ids, check_text, language, read_sentencepiece, read_words, using, word_id
 from .languages import Languages, SeveralLanguages
 
 #: In the order of their ids, as fairseq has them.
@@ -48,12 +48,15 @@ class M2M100Tokenizer(SeveralLanguages):
 
     def _marked(self, text, code):
         unknown = self._ids["<unk>"]
-        ids = [self._ids.get(piece, unknown) for piece in self._pieces.encode(check_text(text), out_type=str)]
+        with using():
+            ids = [self._ids.get(piece, unknown) for piece in self._pieces.encode(check_text(text), out_type=str)]
         return self._languages.marked(ids, self._ids["</s>"], code)
 
     def decode(self, ids):
         special = {"<s>", "</s>", "<pad>", "<unk>", *self._words[len(self._ids):]}
-        return self._pieces.decode_pieces([piece for piece in self.tokens(ids) if piece not in special]).strip()
+        pieces = [piece for piece in self.tokens(ids) if piece not in special]
+        with using():
+            return self._pieces.decode_pieces(pieces).strip()
 
     def tokens(self, ids):
         return [self._words[i] for i in check_ids(ids, len(self))]

@@ -6,7 +6,7 @@ import re
 from rtfast.config import shown
 from rtfast.safetensors_file import CheckpointError
 
-from .files import check_ids, check_text, read_sentencepiece, read_words, word_id
+from .files import check_ids, check_text, read_sentencepiece, read_words, using, word_id
 from .languages import OneLanguage
 
 #: A target language, as models of several want it: the first word of the source.
@@ -56,13 +56,15 @@ class MarianTokenizer(OneLanguage):
     def _encoded(self, text, model, ids):
         code, unknown = _LANGUAGE.match(check_text(text)), ids[self._special["unk"]]
         pieces = [code.group()] if code else []
-        pieces += model.encode(text[code.end():] if code else text, out_type=str)
+        with using():
+            pieces += model.encode(text[code.end():] if code else text, out_type=str)
         return [*(ids.get(piece, unknown) for piece in pieces), ids[self._special["eos"]]]
 
     def decode(self, ids):
         special = set(self._special.values())
         pieces = [piece for piece in self.tokens(ids) if piece not in special]
-        return self._target.decode_pieces(pieces).replace(_SPACE, " ").strip()
+        with using():
+            return self._target.decode_pieces(pieces).replace(_SPACE, " ").strip()
 
     def tokens(self, ids):
         return [self._words[i] for i in check_ids(ids, len(self._words))]

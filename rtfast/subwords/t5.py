@@ -5,7 +5,7 @@ import os
 from rtfast.config import shown
 from rtfast.safetensors_file import CheckpointError
 
-from .files import check_ids, check_text, read_sentencepiece
+from .files import check_ids, check_text, read_sentencepiece, using
 from .languages import OneLanguage
 
 #: Most sentinels after the pieces.
@@ -34,7 +34,8 @@ class T5Tokenizer(OneLanguage):
         return f"T5Tokenizer({len(self)} words)"
 
     def encode(self, text):
-        return [*self._pieces.encode(check_text(text)), self._pieces.eos_id()]
+        with using():
+            return [*self._pieces.encode(check_text(text)), self._pieces.eos_id()]
 
     def encode_target(self, text):
         return self.encode(text)
@@ -43,7 +44,8 @@ class T5Tokenizer(OneLanguage):
         model = self._pieces
         ids = [i for i in check_ids(ids, max(len(self), 1)) if i < len(model) and not model.is_control(i)
                and not model.is_unknown(i)]
-        return model.decode(ids)
+        with using():
+            return model.decode(ids)
 
     def tokens(self, ids):
         n = len(self._pieces)
