@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from .files import check_ids, check_text, naming, read_file
+from .files import check_ids, check_text, language, naming, read_file, using
 from .languages import Languages, OneLanguage, SeveralLanguages
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> JsonTok
         eos = tokenizer.token_to_id("</s>")
         if eos is None or not codes:
             raise ValueError("a tokenizer of several languages must have </s> and their codes among its added tokens")
-        source, target = (config.get(name) if config.get(name) in codes else None for name in ("src_lang", "tgt_lang"))
+        source, target = (language(config, name, codes) for name in ("src_lang", "tgt_lang"))
         return LanguagesJsonTokenizer(tokenizer, Languages(codes, source, target, **form), eos)
 
 
@@ -54,13 +54,16 @@ class JsonTokenizer(OneLanguage):
         return f"{type(self).__name__}({len(self)} words)"
 
     def encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(check_text(text)).ids)
+        with using():
+            return list(self._tokenizer.encode(check_text(text)).ids)
 
     def encode_target(self, text: str) -> list[int]:
         return self.encode(text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        return str(self._tokenizer.decode(check_ids(ids, len(self))))
+        known = check_ids(ids, len(self))
+        with using():
+            return str(self._tokenizer.decode(known))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return [self._tokenizer.id_to_token(i) or "" for i in check_ids(ids, len(self))]
@@ -80,5 +83,6 @@ class LanguagesJsonTokenizer(SeveralLanguages, JsonTokenizer):
         return self._marked(text, self._languages.target)
 
     def _marked(self, text: str, code: str | None) -> list[int]:
-        ids = self._tokenizer.encode(check_text(text), add_special_tokens=False).ids
+        with using():
+            ids = self._tokenizer.encode(check_text(text), add_special_tokens=False).ids
         return self._languages.marked(ids, self._eos, code)

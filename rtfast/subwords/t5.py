@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
-from .files import check_ids, check_text, read_sentencepiece
+from rtfast.config import shown
+from rtfast.safetensors_file import CheckpointError
+
+from .files import check_ids, check_text, read_sentencepiece, using
 from .languages import OneLanguage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+#: Most sentinels after the pieces.
+MAX_EXTRA = 2**20
+
+
 
 def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> T5Tokenizer:
     """The tokenizer of a folder."""
     extra = config.get("extra_ids", 100)
-    return T5Tokenizer(read_sentencepiece(folder, "spiece.model"), extra if type(extra) is int and extra >= 0 else 100)
+    if type(extra) is not int or not 0 <= extra <= MAX_EXTRA:
+        raise CheckpointError(f"{os.path.join(folder, 'tokenizer_config.json')}: extra_ids must be an integer within "
+                              f"0..{MAX_EXTRA}, got {shown(extra)}")
+    return T5Tokenizer(read_sentencepiece(folder, "spiece.model"), extra)
 
 
 class T5Tokenizer(OneLanguage):
@@ -30,7 +41,8 @@ class T5Tokenizer(OneLanguage):
         return f"T5Tokenizer({len(self)} words)"
 
     def encode(self, text: str) -> list[int]:
-        return [*self._pieces.encode(check_text(text)), self._pieces.eos_id()]
+        with using():
+            return [*self._pieces.encode(check_text(text)), self._pieces.eos_id()]
 
     def encode_target(self, text: str) -> list[int]:
         return self.encode(text)
@@ -39,7 +51,8 @@ class T5Tokenizer(OneLanguage):
         model = self._pieces
         ids = [i for i in check_ids(ids, max(len(self), 1)) if i < len(model) and not model.is_control(i)
                and not model.is_unknown(i)]
-        return str(model.decode(ids))
+        with using():
+            return str(model.decode(ids))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         n = len(self._pieces)
