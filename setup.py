@@ -2,6 +2,9 @@
 
 Each build is optional: where it does not compile, rtfast installs without it, in the end as
 pure Python. RTFAST_PURE=1 leaves all of them out.
+
+Two builds look for mistakes, and tools/sanitized.py runs the tests on them: RTFAST_SANITIZE=address,undefined
+watches memory and arithmetic in C, RTFAST_DEBUG=1 has Cython check indices, integers and divisions.
 """
 
 import os
@@ -29,6 +32,15 @@ FLAGS = [
     "-DCYTHON_INLINE=inline __attribute__((always_inline))",  # a tile's row count is a constant
     "-Wno-unused-function",
 ]
+LINK_FLAGS = ["-pthread"]
+DIRECTIVES = {}  # of Cython, in place of those in core.pyx
+if sanitizers := os.environ.get("RTFAST_SANITIZE"):
+    FLAGS += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-O1", "-g"]
+    LINK_FLAGS += [f"-fsanitize={sanitizers}"]
+if os.environ.get("RTFAST_DEBUG") == "1":
+    FLAGS += ["-O1", "-g"]
+    DIRECTIVES = {"boundscheck": True, "overflowcheck": True, "initializedcheck": True, "nonecheck": True,
+                  "cdivision": False}
 SOURCES = ["csrc/core.pyx"]
 PARTS = sorted(os.path.join("csrc", name) for name in os.listdir("csrc") if name.endswith((".pxi", ".h")))
 
@@ -42,7 +54,8 @@ class BuildPerInstructionSet(build_ext):
 
         for extension in self.extensions:
             (translated,) = cythonize(
-                [extension], build_dir=os.path.join(self.build_temp, extension.name), quiet=True)
+                [extension], build_dir=os.path.join(self.build_temp, extension.name), quiet=True,
+                compiler_directives=DIRECTIVES)
             extension.sources = translated.sources
 
 
@@ -52,7 +65,7 @@ def extensions():
     return [
         Extension(
             f"rtfast.{name}", list(SOURCES), include_dirs=["csrc"], depends=PARTS,
-            extra_compile_args=FLAGS + flags, extra_link_args=["-pthread"], optional=True)
+            extra_compile_args=FLAGS + flags, extra_link_args=LINK_FLAGS, optional=True)
         for name, flags in BUILDS.items()
     ]
 

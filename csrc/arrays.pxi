@@ -31,13 +31,6 @@ cdef void* allocate_zeroed(size_t bytes) except NULL:
     return memory
 
 
-cdef void* allocate_pages(size_t bytes) except NULL:
-    cdef void* memory = take_pages(bytes)
-    if memory == NULL:
-        raise MemoryError(f"no room for {bytes} bytes")
-    return memory
-
-
 cdef int run_ops(const Op* ops, Py_ssize_t n_ops, int wanted) except -1:
     """Run a short list of ops, with scratch memory for this call only."""
     cdef Run run
@@ -69,17 +62,23 @@ cdef class PackedWeight:
     cdef readonly object dtype
     cdef Py_ssize_t d_in, d_out
     cdef bint is_float
+    cdef WeightMemory memory         # where the panels lie, or None
 
-    def __cinit__(self, Py_ssize_t d_in, Py_ssize_t d_out, dtype):
+    def __cinit__(self, Py_ssize_t d_in, Py_ssize_t d_out, dtype, WeightMemory memory=None):
         cdef Py_ssize_t nr
         self.is_float = dtype.itemsize == 4
         nr = panel_width(<vf*> NULL) if self.is_float else panel_width(<vd*> NULL)
         self.d_in, self.d_out, self.shape, self.dtype = d_in, d_out, (d_in, d_out), dtype
         self.bytes = <size_t> (up_to(d_out, nr) * d_in * dtype.itemsize)
-        self.panels = allocate_pages(self.bytes)
+        if memory is not None and self.bytes >= SMALL_WEIGHT:
+            self.memory = memory
+            self.panels = memory.take(self.bytes)
+        else:
+            self.panels = allocate(self.bytes)
 
     def __dealloc__(self):
-        release_pages(self.panels)
+        if self.memory is None:
+            release_memory(self.panels)
 
     @property
     def nbytes(self):
@@ -95,6 +94,8 @@ cdef class PackedWeight:
                   Py_ssize_t first_column, Py_ssize_t columns) except -1:
         """Pack a (d_in, columns) matrix from the given column on, which starts a panel."""
         cdef Op op
+        if self.d_in == 0:  # of any number of columns, perhaps 2^60
+            return 0
         op.arguments.pack = PackArguments(weight, row_stride, column_stride, self.d_in, columns, NULL)
         if self.is_float:
             op.arguments.pack.panels = at(<vf*> self.panels, first_column * self.d_in)
@@ -134,7 +135,7 @@ cdef class PackedWeight:
         cdef char* to = <char*> address(out) if len(out) else NULL
         cdef Py_ssize_t k, n, size = self.dtype.itemsize
         cdef Py_ssize_t nr = panel_width(<vf*> NULL) if self.is_float else panel_width(<vd*> NULL)
-        for n in range(0, self.d_out, nr):
+        for n in range(0, self.d_out if self.d_in > 0 else 0, nr):
             for k in range(self.d_in):
                 memcpy(to + (k * self.d_out + n) * size, <char*> self.panels + (n * self.d_in + k * nr) * size,
                        min(nr, self.d_out - n) * size)
@@ -142,9 +143,9 @@ cdef class PackedWeight:
         return numpy.frombuffer(out, self.dtype).reshape(self.shape)
 
 
-def packed_empty(Py_ssize_t d_in, Py_ssize_t d_out, dtype):
+def packed_empty(Py_ssize_t d_in, Py_ssize_t d_out, dtype, memory=None):
     """A PackedWeight (d_in, d_out) whose columns or rows are still to be put, all of them."""
-    cdef PackedWeight packed = PackedWeight(d_in, d_out, dtype)
+    cdef PackedWeight packed = PackedWeight(d_in, d_out, dtype, memory)
     cdef Py_ssize_t nr = panel_width(<vf*> NULL) if packed.is_float else panel_width(<vd*> NULL)
     cdef Py_ssize_t size = dtype.itemsize
     if d_out % nr != 0:  # the last panel is padded with zeros
@@ -152,15 +153,18 @@ def packed_empty(Py_ssize_t d_in, Py_ssize_t d_out, dtype):
     return packed
 
 
-def pack(weight, transposed=False):
-    """A PackedWeight of a weight (d_in, d_out), or of one that lies transposed as (d_out, d_in)."""
+def pack(weight, transposed=False, memory=None):
+    """A PackedWeight of a weight (d_in, d_out), or of one that lies transposed as (d_out, d_in).
+
+    memory: a WeightMemory for it, None for memory of its own.
+    """
     cdef Py_ssize_t rows = weight.shape[0], columns = weight.shape[1]
     cdef PackedWeight packed
     if transposed:
-        packed = PackedWeight(columns, rows, weight.dtype)
+        packed = PackedWeight(columns, rows, weight.dtype, memory)
         packed.fill(address(weight), 1, columns, 0, rows)
     else:
-        packed = PackedWeight(rows, columns, weight.dtype)
+        packed = PackedWeight(rows, columns, weight.dtype, memory)
         packed.fill(address(weight), columns, 1, 0, columns)
     return packed
 
@@ -334,7 +338,8 @@ cdef int attend(void* q, void* k, void* v, void* mask, bint causal, double scale
     cdef Cache cache = Cache(NULL, NULL, up_to(n_keys, nr), 1, d_key, d_value)
     cdef Op op
     cdef int64_t* numbers
-    if batch == 0 or length == 0:
+    cdef bint shown = scores != NULL or scaled_scores != NULL or weights != NULL
+    if batch == 0 or length == 0 or (d_value == 0 and (n_keys == 0 or not shown)):  # nothing to write
         return 0
     numbers = <int64_t*> allocate((3 * batch + 1) * sizeof(int64_t))
     for i in range(batch):

@@ -297,7 +297,7 @@ cdef void attend_block(
     r = 0
     while r < rows:
         n = visible(attention, t + r, length, n_keys)
-        if n == 0:  # nothing to attend to: zeros
+        if n == 0 or head.d_value == 0:  # nothing to attend to: zeros; or nothing of it
             memset(at(out, r * attention.out_stride), 0, head.d_value * number_bytes(out))
             r += 1
             continue

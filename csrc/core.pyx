@@ -10,6 +10,7 @@ layer_norm.pxi add & norm (3.1)
 embedding.pxi  the way in (3.4, 3.5)        top.pxi         the likeliest words, the way out (3.4)
 arrays.pxi     the kernels on NumPy arrays  executor.pxi    programs of ops
 screen.pxi     the same without all logits   roofline.pxi    what the core can do at best
+weight_memory.pxi  where packed weights lie
 """
 
 from cpython.buffer cimport (
@@ -36,6 +37,7 @@ include "embedding.pxi"
 include "top.pxi"
 include "cache.pxi"
 include "attention.pxi"
+include "weight_memory.pxi"
 include "arrays.pxi"
 include "screen.pxi"
 include "direct.pxi"

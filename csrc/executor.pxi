@@ -330,7 +330,7 @@ cdef class Executor:
         cdef int64_t* last = <int64_t*> address(ends)
         cdef int64_t* to = <int64_t*> address(tokens)
         cdef char* to_values = <char*> address(values)
-        cdef Py_ssize_t i, r, step, n_ends = len(ends), size = 4 if self.is_float else 8
+        cdef Py_ssize_t i, r, step = -1, n_ends = len(ends), size = 4 if self.is_float else 8
         cdef bint ended = False
         cdef char* best
         if not bound.is_bound:

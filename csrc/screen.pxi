@@ -39,6 +39,7 @@ cdef class ScreenedWeight:
     """The bytes of a packed float32 weight (d_in, d_out), and what bounds the error of each column."""
 
     cdef readonly PackedWeight packed
+    cdef WeightMemory memory         # of the panels
     cdef Py_ssize_t columns          # d_out up to whole panels of bytes
     cdef Py_ssize_t fours            # of rows
     cdef signed char* panels         # (columns / BYTE_COLUMNS, fours, BYTE_COLUMNS, 4)
@@ -52,7 +53,8 @@ cdef class ScreenedWeight:
         self.packed = packed
         self.columns = up_to(packed.d_out, BYTE_COLUMNS)
         self.fours = (packed.d_in + 3) // 4
-        self.panels = <signed char*> allocate_pages(4 * self.fours * self.columns)
+        self.memory = WeightMemory()
+        self.panels = <signed char*> self.memory.take(4 * self.fours * self.columns)
         memset(self.panels, 0, 4 * self.fours * self.columns)
         self.offsets = <int32_t*> allocate_zeroed(self.columns * sizeof(int32_t))
         self.scales = <float*> allocate_zeroed(self.columns * sizeof(float))
@@ -61,7 +63,6 @@ cdef class ScreenedWeight:
         self.errors = <float*> allocate_zeroed(self.columns * sizeof(float))
 
     def __dealloc__(self):
-        release_pages(self.panels)
         release_memory(self.offsets)
         release_memory(self.scales)
         release_memory(self.bias)

@@ -24,11 +24,6 @@ cdef extern from "platform.h" nogil:
     void* take_memory(size_t bytes, bint zeroed)
     void release_memory(void* memory)
 
-cdef extern from "pages.h" nogil:
-    void* take_pages(size_t bytes)
-    void release_pages(void* block)
-    void unlock_regions_after_fork()
-
 cdef enum:
     MAX_THREADS = 128
     SPIN_NANOSECONDS = 50000     # how long an idle member stays awake
@@ -66,7 +61,6 @@ cdef int num_threads = 1
 cdef void forget_threads_after_fork() noexcept nogil:
     """The child of a fork has no threads but the one that forked: begin anew."""
     memset(&team, 0, sizeof(Team))
-    unlock_regions_after_fork()
 
 
 cdef inline void pause_or_yield(int* spins) noexcept nogil:

@@ -145,7 +145,8 @@ def output(function: str, out: Array | None, shape: Sequence[int], dtype: DType,
 
     Fresh if out is None, or a subclass, not contiguous, not aligned, or may overlap one of `inputs`
     (arrays, None or packed weights): `deliver` copies afterwards. Raises TypeError for an `out`
-    that is no ndarray or of another dtype, ValueError for a wrong shape or a read-only one.
+    that is no ndarray or of another dtype, ValueError for a wrong shape, a read-only one, or one whose numbers share
+    memory.
     """
     if out is None:
         return np.empty(shape, dtype)
@@ -159,11 +160,24 @@ def output(function: str, out: Array | None, shape: Sequence[int], dtype: DType,
     if not flags.writeable:
         raise ValueError(f"{function}: out must be writeable, got a read-only array")
     if type(out) is not np.ndarray or not (flags.c_contiguous and flags.aligned):
+        if _may_overlap_itself(out):
+            raise ValueError(f"{function}: out must have an element of memory for each number, got shape {out.shape} "
+                             f"with strides {out.strides}")
         return np.empty(shape, dtype)
     for array in inputs:
         if isinstance(array, np.ndarray) and np.may_share_memory(out, array):
             return np.empty(shape, dtype)
     return out
+
+
+def _may_overlap_itself(array: Array) -> bool:
+    """Whether two elements may share memory, as those of `as_strided` and `sliding_window_view` do."""
+    reach = array.itemsize
+    for stride, n in sorted((abs(stride), n) for stride, n in zip(array.strides, array.shape, strict=True) if n > 1):
+        if stride < reach:
+            return array.size > 0
+        reach += stride * (n - 1)
+    return False
 
 
 def deliver(result: Array, out: Array | None) -> Array:

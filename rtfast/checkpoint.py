@@ -19,7 +19,7 @@ from rtfast.generation_options import GenerationOptions
 from rtfast.safetensors_file import CheckpointError
 from rtfast.subwords import tokenizer_of
 from rtfast.tokenizer import WordTokenizer
-from rtfast.weights import StoredWeight, array_of, check_shapes, prepare_weights
+from rtfast.weights import StoredWeight, array_of, check_positions, check_shapes, prepare_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,6 +48,7 @@ def save(folder: StrPath, config: Config, weights: Mapping[str, Any], tokenizer:
     files only. Raises what `prepare_weights` raises, TypeError or ValueError for another tokenizer, OSError.
     """
     weights = prepare_weights(config, weights)
+    check_positions(config, {name: array.shape for name, array in weights.items()})
     fields = {"model_type": MODEL_TYPE, "format_version": FORMAT_VERSION, **config.to_dict()}
     origin = getattr(tokenizer, "origin", None)
     if origin is not None:
@@ -89,7 +90,10 @@ def load(folder: StrPath, stored: bool = False) -> tuple[Config, dict[str, Any],
     path = os.path.join(folder, WEIGHTS_FILE)
     with _naming(path):
         tensors = safetensors_file.stored(path)
-        check_shapes(config, {name: tensor.shape for name, tensor in tensors.items()})
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        check_shapes(config, shapes)
+        with _naming(os.path.join(folder, CONFIG_FILE)):
+            check_positions(config, shapes)
         weights = {name: StoredWeight(name, tensor, config.dtype) if len(tensor.shape) == 2
                    else _read_only(tensor.rows(0, tensor.shape[0])) for name, tensor in tensors.items()}
         weights = prepare_weights(config, weights)

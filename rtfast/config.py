@@ -134,7 +134,7 @@ class Config:
         self._set("position_offset", _integer("position_offset", self.position_offset, 0, 2**15))
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"Config: {name} must be True or False, got {_shown(getattr(self, name))}")
+                raise TypeError(f"Config: {name} must be True or False, got {shown(getattr(self, name))}")
         for name in _IDS:
             if getattr(self, name) is not None:
                 words = self.target_words or 0
@@ -226,7 +226,7 @@ class Config:
         if not isinstance(fields, dict):
             raise TypeError(f"Config: fields must be a dict, got {type(fields).__name__}")
         known = {field.name for field in dataclasses.fields(cls)}
-        unknown = [_shown(name) for name in fields if name not in known]
+        unknown = [shown(name) for name in fields if name not in known]
         if unknown:
             raise ValueError(
                 f"Config: unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}")
@@ -238,42 +238,42 @@ class Config:
 def _integer(name: str, value: Any, least: int, most: int, optional: str = "") -> int:
     """`value` as a plain int within least <= value <= most."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"Config: {name} must be {optional}an integer, got {_shown(value)}")
+        raise TypeError(f"Config: {name} must be {optional}an integer, got {shown(value)}")
     number = int(value)
     if not least <= number <= most:
-        raise ValueError(f"Config: {name} must be {optional}within {least}..{most}, got {_shown(number)}")
+        raise ValueError(f"Config: {name} must be {optional}within {least}..{most}, got {shown(number)}")
     return number
 
 
 def _number(name: str, value: Any, least: float = -MAX_NUMBER) -> float:
     """`value` as a plain float, finite in float32 and >= least."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"Config: {name} must be a number, got {_shown(value)}")
+        raise TypeError(f"Config: {name} must be a number, got {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not least <= number <= MAX_NUMBER:  # false for NaN
         wanted = "finite" if least < 0 else f"finite and >= {least:g}"
-        raise ValueError(f"Config: {name} must be {wanted} (in float32), got {_shown(value)}")
+        raise ValueError(f"Config: {name} must be {wanted} (in float32), got {shown(value)}")
     return number
 
 
 def _choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"Config: {name} must be one of {_listed(choices)}, got {_shown(value)}")
+        raise TypeError(f"Config: {name} must be one of {_listed(choices)}, got {shown(value)}")
     if value not in choices:
-        raise ValueError(f"Config: {name} must be one of {_listed(choices)}, got {_shown(value)}")
+        raise ValueError(f"Config: {name} must be one of {_listed(choices)}, got {shown(value)}")
 
 
 def _listed(choices: Sequence[str | None]) -> str:
     return ", ".join(repr(choice) for choice in choices)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """repr(value), cut short: a message must not be megabytes, and Python prints no int of 5,000 digits."""
     try:
         text = repr(value)
     except ValueError:
-        text = f"an integer of {value.bit_length()} bits"
+        text = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .config import shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 #: Most new tokens where no length is given and the model has positions for more.
 DEFAULT_NEW_TOKENS = 512
 MAX_ID = 2**31 - 1
+#: Most targets of a sentence at a time, beams or samples; and as a model's defaults: no file may ask for all memory.
+MAX_TARGETS, MAX_DEFAULT_TARGETS = 2**16, 1024
+#: Beyond this, plus or minus, length ** length_penalty is no float32.
+MAX_LENGTH_PENALTY = 10.0
 
 #: Fields of a generation_config.json that change the ids in transformers and that are not supported here,
 #: with the values that change nothing.
@@ -116,14 +122,18 @@ class GenerationOptions:
     def from_dict(cls, fields: dict[str, Any]) -> GenerationOptions:
         """The options of a generation_config.json: unknown fields are ignored, null is the default.
 
+        At most 1024 beams or samples: a request may ask for more.
         `unsupported(fields)` names those among the ignored that would change the result. What the values of
         several fields say together is checked once a search is asked for: `merged` and the searches do.
         """
         if not isinstance(fields, dict):
             raise TypeError(f"GenerationOptions: fields must be a dict, got {type(fields).__name__}")
         known = {field.name for field in dataclasses.fields(cls)}
-        return cls._unchecked({name: value for name, value in fields.items()
-                               if name in known and value is not None})
+        options = cls._unchecked({name: value for name, value in fields.items()
+                                  if name in known and value is not None})
+        for name in ("num_beams", "num_return_sequences"):
+            _integer(name, getattr(options, name), 1, MAX_DEFAULT_TARGETS)
+        return options
 
     @staticmethod
     def unsupported(fields: dict[str, Any]) -> list[str]:
@@ -235,7 +245,7 @@ class GenerationOptions:
         for name in ("max_new_tokens", "max_length", "min_new_tokens"):
             self._replace(name, _integer, least=0 if name.startswith("min") else 1, optional=True)
         for name in ("num_beams", "num_return_sequences"):
-            self._replace(name, _integer, least=1)
+            self._replace(name, _integer, least=1, most=MAX_TARGETS)
         for name in ("min_length", "no_repeat_ngram_size", "top_k"):
             self._replace(name, _integer, least=0)
         for name in ("forced_bos_token_id", "decoder_start_token_id", "pad_token_id", "bos_token_id"):
@@ -244,7 +254,7 @@ class GenerationOptions:
             self._replace(name, _id_or_ids)
         for name in ("repetition_penalty", "temperature"):
             self._replace(name, _number, above=0.0)
-        self._replace("length_penalty", _number)
+        self._replace("length_penalty", _number, least=-MAX_LENGTH_PENALTY, most=MAX_LENGTH_PENALTY)
         self._replace("top_p", _number, least=0.0, most=1.0)
         if self.min_p is not None:
             self._replace("min_p", _number, least=0.0, most=1.0)
@@ -252,11 +262,11 @@ class GenerationOptions:
             self._replace("seed", _integer, least=0, most=2**128 - 1)
         for name in ("do_sample", "renormalize_logits"):
             if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+                raise TypeError(f"{name} must be True or False, got {shown(getattr(self, name))}")
         if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
             error = ValueError if isinstance(self.early_stopping, str) else TypeError
             raise error(f"early_stopping must be True, False or 'never', "
-                        f"got {self.early_stopping!r}")
+                        f"got {shown(self.early_stopping)}")
         if self.suppress_tokens is not None:
             self._replace("suppress_tokens", _ids)
         if self.bad_words_ids is not None:
@@ -313,29 +323,32 @@ def _integer(name: str, value: Any, least: int, most: int = MAX_ID, optional: bo
         return None
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         wanted = "None or an integer" if optional else "an integer"
-        raise TypeError(f"{name} must be {wanted}, got {value!r}")
+        raise TypeError(f"{name} must be {wanted}, got {shown(value)}")
     number = int(value)
     if not least <= number <= most:
-        raise ValueError(f"{name} must be within {least}..{most}, got {value}")
+        raise ValueError(f"{name} must be within {least}..{most}, got {shown(value)}")
     return number
 
 
 def _number(name: str, value: Any, least: float = -math.inf, most: float = math.inf, above: float = -math.inf) -> float:
     """`value` as a plain float, finite, least <= value <= most, and > above."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    number = float(value)
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not (math.isfinite(number) and least <= number <= most and number > above):
         wanted = (f"within {least:g}..{most:g}" if most < math.inf
                   else f"more than {above:g}" if above > -math.inf else "finite")
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+        raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
     return number
 
 
 def _listed(name: str, value: Any, of_what: str) -> list[Any]:
     """`value` as a list; text, a number and a dict are none."""
     if isinstance(value, (str, bytes, dict)) or not hasattr(value, "__iter__"):
-        raise TypeError(f"{name} must be a list of {of_what}, got {value!r}")
+        raise TypeError(f"{name} must be a list of {of_what}, got {shown(value)}")
     return list(value)
 
 

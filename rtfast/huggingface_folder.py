@@ -12,7 +12,7 @@ import numpy as np
 
 from rtfast import safetensors_file
 from rtfast.safetensors_file import CheckpointError
-from rtfast.weights import StoredWeight, check_shapes, prepare_weights
+from rtfast.weights import StoredWeight, check_layers, check_positions, check_shapes, prepare_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,6 +56,8 @@ def read(folder: str, fields: dict[str, Any], family: Family,
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     with naming(config_path):
         config = family.config_of(_Fields(fields), shapes)
+        check_layers(config, shapes)
+        check_positions(config, shapes)
     sources = family.sources(config)
     wanted: dict[str, list[str]] = {}  # their name -> our names
     for ours, source in sources.items():

@@ -137,7 +137,13 @@ def _plain(values: Any) -> Array:
     try:
         return np.asarray(values)
     except ValueError:
-        return np.asarray(values, object)
+        if not isinstance(values, (list, tuple)):
+            raise
+    # Not np.asarray(values, object): that crashes where one object comes at two depths (NumPy 2.4).
+    array = np.empty(len(values), object)
+    for i, part in enumerate(values):
+        array[i] = part
+    return array
 
 
 def check_pairs(source: Batch, target: Batch) -> None:

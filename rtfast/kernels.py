@@ -47,6 +47,9 @@ __all__ = [
 #: The largest k of `top_k`.
 MOST_TOP = 64
 
+#: Bytes of a weight that is worth pages of memory of its own.
+LARGE_WEIGHT = 4 << 20
+
 
 def pack(weight: ArrayLike | Packed) -> Packed:
     """A copy of `weight` (d_in, d_out) in the layout that the running backend multiplies fastest.
@@ -62,7 +65,8 @@ def pack(weight: ArrayLike | Packed) -> Packed:
         return packed
     if weight.ndim != 2:
         raise ValueError(f"pack: weight must have shape (d_in, d_out), got {weight.shape}")
-    packed = backends.active().pack(weight)
+    backend = backends.active()
+    packed = backend.pack(weight, False, backend.weight_memory() if weight.nbytes >= LARGE_WEIGHT else None)
     return packed
 
 

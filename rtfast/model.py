@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from . import backends, checkpoint, generate, hub, inputs, tracing
+from .config import shown
 from .decoder_steps import DecoderSteps
 from .generation_options import GenerationOptions
 from .greedy_search import GreedySearch
@@ -215,6 +216,10 @@ class Transformer:
 
         Raises as `encode`, and as `GenerationOptions`; ValueError where there is no id to start from.
         """
+        for name, value in (("return_dict_in_generate", return_dict_in_generate),
+                            ("output_attentions", output_attentions)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} must be True or False, got {shown(value)}")
         if output_attentions and not return_dict_in_generate:
             raise ValueError("output_attentions does nothing without return_dict_in_generate=True")
         options = self._options(max_new_tokens, options, src)

@@ -38,6 +38,7 @@ class PackedWeights:
         self._screened: dict[tuple[str, ...], Screened | None] = {}
         # Name of a packed weight -> (key in _packed, first column, columns, whether transposed).
         self._places: dict[str, tuple[tuple[str, ...], int, int, bool]] = {}
+        self._memory = backend.weight_memory()
         linears = [op for program in programs for op in program.ops if op.kind == "linear"]
         for op in linears:
             self._pack(op, weights)
@@ -57,9 +58,10 @@ class PackedWeights:
         parts, transposed, first = [weights[name] for name in op.weights], op.options["transposed"], 0
         columns = [part.shape[0 if transposed else 1] for part in parts]
         if len(parts) == 1 and isinstance(parts[0], np.ndarray):
-            packed = self.backend.pack(parts[0], transposed)
+            packed = self.backend.pack(parts[0], transposed, self._memory)
         else:
-            packed = self.backend.packed_empty(parts[0].shape[1 if transposed else 0], sum(columns), self.dtype)
+            packed = self.backend.packed_empty(parts[0].shape[1 if transposed else 0], sum(columns), self.dtype,
+                                               self._memory)
             for part, n in zip(parts, columns, strict=True):
                 put(packed, first, part, transposed)
                 first += n

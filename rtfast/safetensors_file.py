@@ -29,6 +29,11 @@ MAX_HEADER = 100_000_000
 MAX_RANK = 32
 #: Deeper JSON than this is refused before it is parsed: no file may exhaust the C stack.
 MAX_DEPTH = 16
+#: JSON of more objects and lists than these, and one for so many bytes, is refused before it is parsed: each of them
+#: takes up to 200 bytes of memory, be it empty.
+MAX_CONTAINERS, BYTES_PER_CONTAINER = 16384, 16
+#: A repeated key is named in texts of up to so many characters.
+MAX_NAMED = 2**18
 
 #: Tensor types and how they lie in the file. BF16 has no NumPy type: it is read as bits, given as float32.
 DTYPES = {
@@ -40,8 +45,11 @@ _NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16
 _FIELDS = {"dtype", "shape", "data_offsets"}
 _METADATA = "__metadata__"
 
-#: One bracket, or a JSON string. The closing quote is optional so that no match fails late: linear time.
-_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+#: A mark, or a JSON string without escapes; the quote alone begins any other one. No pattern repeats a group: that
+#: would take memory for each escape.
+_STRING_OR_MARK = re.compile(r'"[^"\\]*"|["\[\]{}:]')
+_ESCAPE_OR_QUOTE = re.compile(r'\\.|"', re.DOTALL)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class CheckpointError(ValueError):
@@ -163,11 +171,11 @@ def read_bytes(path: StrPath, file: io.FileIO, count: int, what: str) -> bytearr
     return buffer
 
 
-def parse_json(path: StrPath, data: bytes | bytearray, what: str) -> Any:
-    """The value of JSON text in UTF-8 bytes; stricter than `json.loads`.
+def parse_json(path: StrPath, data: bytes | bytearray, what: str, digits: int = 20) -> Any:
+    """The value of JSON text in UTF-8 bytes; stricter than `json.loads`, in memory of at most 20 times the text.
 
-    Refused with CheckpointError, which names `path` and `what`: more than 16 levels, repeated keys, NaN and
-    Infinity, integers of more than 20 digits or "-0", halves of surrogate pairs, a byte order mark.
+    Refused with CheckpointError, which names `path` and `what`: more than 16 levels, or little but brackets; repeated
+    keys, NaN and Infinity, integers of more than `digits` digits or "-0", halves of surrogate pairs, a byte order mark.
     """
     import json
 
@@ -175,12 +183,25 @@ def parse_json(path: StrPath, data: bytes | bytearray, what: str) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path}: {what} must be UTF-8: {error.reason} at byte {error.start}") from None
-    _check_depth(path, text, what)
+    pairs = _check_marks(path, text, what)
+    kept = 0
+
+    def count(members: dict[str, Any]) -> dict[str, Any]:
+        nonlocal kept
+        kept += len(members)
+        return members
+
+    def integer(digits_there: str) -> int:
+        return _short_int(digits_there, digits)
+
     try:
-        value = json.loads(
-            text, object_pairs_hook=_distinct, parse_constant=_no_constant, parse_int=_short_int)
-        if r"\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()
+        value = json.loads(text, object_hook=count, parse_constant=_no_constant, parse_int=integer)
+        if kept != pairs:
+            if len(text) <= MAX_NAMED:
+                json.loads(text, object_pairs_hook=_distinct)
+            raise ValueError("a key is there twice")
+        if _SURROGATE.search(text):
+            _check_strings(value)
     except UnicodeEncodeError:
         raise CheckpointError(f"{path}: {what} must be valid Unicode, got half of a surrogate pair") from None
     except ValueError as error:
@@ -188,16 +209,54 @@ def parse_json(path: StrPath, data: bytes | bytearray, what: str) -> Any:
     return value
 
 
-def _check_depth(path: StrPath, text: str, what: str) -> None:
-    depth = 0
-    for match in _STRING_OR_BRACKET.finditer(text):
-        first = match.group()[:1]
-        if first in "[{":
+def _check_marks(path: StrPath, text: str, what: str) -> int:
+    """The number of colons between keys and values; that brackets are neither too deep nor too many."""
+    depth = containers = colons = 0
+    most = MAX_CONTAINERS + len(text) // BYTES_PER_CONTAINER
+    for mark in _marks(text):
+        if mark == ":":
+            colons += 1
+        elif mark in "[{":
             depth += 1
+            containers += 1
             if depth > MAX_DEPTH:
                 raise CheckpointError(f"{path}: {what} must not be nested deeper than {MAX_DEPTH} levels")
-        elif first in "]}":
+            if containers > most:
+                raise CheckpointError(f"{path}: {what} must not be little but brackets: more than {most} of them open")
+        else:
             depth -= 1
+    return colons
+
+
+def _marks(text: str) -> Iterator[str]:
+    """The brackets and colons of JSON text that lie outside strings, in order."""
+    at: int | None = 0
+    while at is not None:
+        begun, at = at, None
+        for match in _STRING_OR_MARK.finditer(text, begun):
+            mark = text[match.start()]
+            if mark != '"':
+                yield mark
+            elif match.end() == match.start() + 1:
+                at = _end_of_string(text, match.end())
+                break
+
+
+def _end_of_string(text: str, at: int) -> int | None:
+    """Where a string with escapes ends, None where it does not; it is read from `at` on."""
+    ends = (match.end() for match in _ESCAPE_OR_QUOTE.finditer(text, at) if match.group() == '"')
+    return next(ends, None)
+
+
+def _check_strings(value: Any) -> None:
+    """Raise UnicodeEncodeError for a string that is not valid Unicode, among keys and values at any depth."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, (dict, list)):
+        for part in value:
+            _check_strings(part)
+        for part in value.values() if isinstance(value, dict) else ():
+            _check_strings(part)
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -213,9 +272,9 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
-def _short_int(text: str) -> int:
-    if len(text) > 20 or text == "-0":
-        raise ValueError(f"{text[:24]!r} is not a plain integer of at most 20 digits")
+def _short_int(text: str, digits: int) -> int:
+    if len(text) > digits or text == "-0":
+        raise ValueError(f"{text[:24]!r} is not a plain integer of at most {digits} digits")
     return int(text)
 
 

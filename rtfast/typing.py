@@ -143,10 +143,13 @@ class Backend(Protocol):
                  capacity: Capacity, trace: bool) -> Executor:
         """Programs bound to the memory of one workspace."""
 
-    def pack(self, weight: Floats, transposed: bool = False) -> Any:
+    def weight_memory(self) -> Any:
+        """A place for packed weights to lie side by side, or None."""
+
+    def pack(self, weight: Floats, transposed: bool = False, memory: Any = None) -> Any:
         """A `Packed` copy of a weight."""
 
-    def packed_empty(self, d_in: int, d_out: int, dtype: DType) -> Any:
+    def packed_empty(self, d_in: int, d_out: int, dtype: DType, memory: Any = None) -> Any:
         """A `Packed` whose columns or rows are still to be put."""
 
     def matmul(self, a: Floats, b: Any, out: Floats) -> None:

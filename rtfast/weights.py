@@ -6,6 +6,7 @@ a word.
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 #: Weights that may be left out, and what they are then: the article's convention (gamma 1, beta 0, no bias).
 DEFAULTS = {".gamma": 1.0, ".beta": 0.0, ".bias": 0.0}
+
+#: More layers than this, and than there are weights, are refused before the missing ones are listed.
+MAX_MISSING_LAYERS = 100
+
+#: A file may ask for a table of positions of so many elements, or of as many as its weights have.
+MAX_POSITIONS = 2**22
 
 #: So many names of a kind fit an error message: a hostile config could ask for half a million.
 MAX_LISTED = 1000
@@ -119,6 +126,7 @@ def check_shapes(config: Config, shapes: Mapping[str, Shape]) -> None:
     shapes: `{name: shape}`. Fine if left out: gamma, beta and biases. Fine as one matrix per head:
     query and key (n_heads, d_model, d_key), value (n_heads, d_model, d_value).
     """
+    check_layers(config, shapes)
     table = weight_shapes(config)
     missing = [
         f"{name} {shape}" for name, shape in table.items() if name not in shapes and _default(name) is None]
@@ -131,6 +139,29 @@ def check_shapes(config: Config, shapes: Mapping[str, Shape]) -> None:
         raise ValueError("weights do not fit the config:" + "".join(
             f"\n  {len(names)} {what}: {', '.join(names[:MAX_LISTED])}{', ...' * (len(names) > MAX_LISTED)}"
             for what, names in found if names))
+
+
+def check_layers(config: Config, shapes: Mapping[str, Any]) -> None:
+    """Raise ValueError for many more layers than there are weights: their names alone would take long to list."""
+    layers = config.n_encoder_layers + config.n_decoder_layers
+    if layers > len(shapes) + MAX_MISSING_LAYERS:
+        raise ValueError(f"weights do not fit the config: n_encoder_layers and n_decoder_layers are {layers} together, "
+                         f"but there are only {len(shapes)} weights")
+
+
+def check_positions(config: Config, shapes: Mapping[str, Shape]) -> None:
+    """Raise ValueError for a config from a file that asks for a table of positions out of proportion to the weights.
+
+    shapes: `{name: shape}` of the file's tensors. Learned positions are among them, relative ones have no table.
+    """
+    if config.positions in ("learned", "relative", None):
+        return
+    most = max(MAX_POSITIONS, sum(math.prod(shape) for shape in shapes.values()))
+    asked = (config.max_length + config.position_offset) * config.d_model
+    if asked > most:
+        raise ValueError(f"max_length must be at most {most // config.d_model - config.position_offset}: positions of "
+                         f"{config.d_model} numbers each may not be more than the weights or {MAX_POSITIONS}, got "
+                         f"{config.max_length}")
 
 
 class StoredWeight:
@@ -192,6 +223,7 @@ def prepare_weights(config: Config, weights: Mapping[str, Any]) -> dict[str, Any
     """
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights must be a mapping from names to arrays, got {type(weights).__name__}")
+    check_layers(config, weights)
     table = weight_shapes(config)
     given = {name: _real_array(name, weights[name]) for name in table if name in weights}
     shapes = {name: given[name].shape if name in given else () for name in weights}

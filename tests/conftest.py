@@ -14,3 +14,14 @@ def backend(request):
     """The name of each backend in turn, in use while the test runs."""
     with backends.using(request.param):
         yield request.param
+
+
+@pytest.fixture
+def prints(call):
+    """As a module's `call` of the command, for what must go well and say nothing on stderr: stdout."""
+    def run(*arguments):
+        status, out, err = call(*arguments)
+        assert (status, err) == (0, "")
+        return out
+
+    return run

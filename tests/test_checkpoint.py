@@ -262,8 +262,21 @@ def test_weights_of_another_config_are_refused_unread(folder, fields, message, m
 
 def test_ten_thousand_layers_are_refused_briefly(folder):
     change_config(folder, n_encoder_layers=10_000, n_decoder_layers=10_000)
-    with pytest.raises(CheckpointError, match="missing"):
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="20000 together, but there are only"):
         load(folder)
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()
+
+
+def test_positions_are_in_proportion_to_the_weights(folder, tmp_path):
+    """A table of sinusoids is in no file: one number would ask for all memory."""
+    change_config(folder, max_length=2**31 - 1)
+    refused(folder, "max_length must be at most", "config.json")
+    config = dataclasses.replace(SMALL, max_length=10**8)
+    with pytest.raises(ValueError, match="max_length must be at most"):
+        save(tmp_path / "other", config, {name: np.zeros(shape) for name, shape in weight_shapes(config).items()})
+    assert not (tmp_path / "other").exists()
 
 
 def test_weights_too_large_for_the_config(tmp_path):

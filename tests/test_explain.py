@@ -32,17 +32,6 @@ def call(capsys, monkeypatch):
 
 
 @pytest.fixture
-def prints(call):
-    """As `call`, for what must go well: stdout."""
-    def run(*arguments):
-        status, out, err = call(*arguments)
-        assert (status, err) == (0, "")
-        return out
-
-    return run
-
-
-@pytest.fixture
 def refuses(call):
     """As `call`, for what must be refused in one line: that line without the command's name."""
     def run(*arguments):

@@ -177,6 +177,8 @@ def test_an_index_without_a_map(folder, tmp_path):
 @pytest.mark.parametrize("fields, message", [
     ({"d_model": None}, "d_model is missing"),
     ({"d_model": "40"}, "d_model must be an integer"),
+    ({"d_model": 0}, "d_model must be within"),
+    ({"d_model": -4}, "d_model must be within"),
     ({"encoder_attention_heads": 0, "decoder_attention_heads": 0}, "n_heads must be within"),
     ({"decoder_ffn_dim": 7}, "encoder_ffn_dim and decoder_ffn_dim must be equal, got 50 and 7"),
     ({"activation_function": "tanh"}, "activation must be one of .* got 'tanh'"),

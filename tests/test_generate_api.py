@@ -209,10 +209,26 @@ def test_attention(model):
     ({"bad_words_ids": [3]}, TypeError, "bad_words_ids must be a list of ids"),
     ({"bad_words_ids": [[10**6]]}, ValueError, "bad_words_ids must be ids of the vocabulary"),
     ({"suppress_tokens": [-1]}, ValueError, "suppress_tokens must be within 0"),
-    ({"decoder_start_token_id": 10**6}, ValueError, "decoder_start_token_id must be below")], ids=str)
+    ({"num_beams": 2**31 - 1}, ValueError, "num_beams must be within 1..65536"),
+    ({"do_sample": True, "num_return_sequences": 2**20}, ValueError, "num_return_sequences must be within 1..65536"),
+    ({"num_beams": 2, "length_penalty": 1e300}, ValueError, "length_penalty must be within -10..10"),
+    ({"repetition_penalty": 10**5000}, ValueError, "repetition_penalty must be more than 0"),
+    ({"max_new_tokens": 10**5000}, ValueError, "max_new_tokens must be within .* got an integer of 16610 bits"),
+    ({"early_stopping": "a" * 10**6}, ValueError, "early_stopping must be .{,200}$"),
+    ({"return_dict_in_generate": 2**64}, TypeError, "return_dict_in_generate must be True or False"),
+    ({"decoder_start_token_id": 10**6}, ValueError, "decoder_start_token_id must be below")],
+    ids=lambda value: str(value)[:60] if isinstance(value, dict) and 10**5000 not in value.values() else None)
 def test_options_that_do_not_fit(model, options, kind, match):
     with pytest.raises(kind, match=match):
         model.generate([3, 4], **options)
+
+
+@pytest.mark.parametrize("name", ["num_beams", "num_return_sequences"])
+def test_a_file_may_not_ask_for_all_memory(tmp_path, name):
+    rtfast.Transformer.random(small_config()).save(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({name: 1025}))
+    with pytest.raises(rtfast.CheckpointError, match=f"generation_config.json: {name} must be within 1..1024"):
+        rtfast.load(tmp_path)
 
 
 def test_defaults_of_a_model():

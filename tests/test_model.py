@@ -366,6 +366,15 @@ def test_bad_ids(model, given, kind, message):
             call(given)
 
 
+def test_one_object_at_two_depths(model):
+    """NumPy 2.4 crashes on this where it is asked for an array of objects."""
+    part = range(3)
+    for given in ([[[[0, 0], 0], 0, part], part], [[[part, 0], part], part, [[part]]]):
+        for _ in range(20):
+            with pytest.raises(TypeError, match="must hold integer ids"):
+                model.generate(given, 3)
+
+
 def test_as_many_targets_as_sources(model):
     for source, target in (([[3], [4]], [[1]]), ([3], [[1]]), ([[3]], [1]), ([[3]], [[1], [1]])):
         with pytest.raises(ValueError, match="as many targets as sources"):

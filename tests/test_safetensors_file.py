@@ -5,6 +5,7 @@ import io
 import json
 import os
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -245,6 +246,37 @@ def test_hostile_strings_take_linear_time():
         with contextlib.suppress(CheckpointError):
             parse_json("f", text, "header")
     assert time.perf_counter() - start < 10  # quadratic: hours
+
+
+def keyed(entry, size):
+    """About `size` bytes of an object with the keys "0", "1", ..., all with one value."""
+    return "{" + ",".join(f'"{i:x}":{entry}' for i in range(size // (len(entry) + 9))) + "}"
+
+
+@pytest.mark.parametrize("text", [
+    '{"a":[' + "[]," * 10**5 + "0]}", '{"a":[' + "{}," * 10**5 + "0]}", keyed("{}", 10**6), keyed("0", 10**6),
+    '{"a":[' + ("[" * 14 + "]" * 14 + ",") * 30_000 + "0]}", '{"' + r"\u00e9" * 10**5 + '":0}',
+    '{"' + "\\n" * 10**6 + '":0}', '{"a":[' + "1.5," * 10**5 + "0]}", keyed("0", 10**6)[:-1] + ',"0":1}',
+    '{"__metadata__":' + keyed('""', 10**6) + "}", '{"a":["' + "\U0001f600" + "a" * 10**6 + '"]}'],
+    ids=["lists", "objects", "keys of objects", "keys", "deep", "escapes", "newlines", "floats", "twice", "metadata",
+         "wide"])
+def test_memory_is_in_proportion_to_the_text(text):
+    data = text.encode()
+    tracemalloc.start()
+    with contextlib.suppress(CheckpointError):
+        parse_json("f", data, "header")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * len(data)
+
+
+def test_repeated_keys_of_a_large_text(tmp_path):
+    text = keyed("0", 10**6)
+    assert len(parse_json("f", text.encode(), "header")) > 10**4
+    with pytest.raises(CheckpointError, match="a key is there twice"):
+        parse_json("f", text[:-1].encode() + b',"1f":1}', "header")
+    assert parse_json("f", b'{"a:{[": ":", "\\":": [":"], "": {"x": "\\\\"}}', "header") == {
+        "a:{[": ":", '":': [":"], "": {"x": "\\"}}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")

@@ -237,14 +237,35 @@ def test_threads_share_one(marian):
 
 
 @pytest.mark.parametrize("name, content, match", [
-    ("vocab.json", b"{", "vocab.json: not JSON"), ("vocab.json", b"[1]", "must be a JSON object"),
+    ("vocab.json", b"{", "vocab.json: tokenizer must be JSON"), ("vocab.json", b"[1]", "must be a JSON object"),
     ("vocab.json", b'{"</s>": 0, "<unk>": 5}', "one of the ids from 0 to 1"),
     ("vocab.json", b'{"a": 0}', "has no word '</s>'"), ("source.spm", b"no model", "source.spm: "),
-    ("vocab.json", b"\xff\xfe", "vocab.json: not JSON")])
+    ("vocab.json", b"\xff\xfe", "vocab.json: tokenizer must be UTF-8")])
 def test_damaged_files(marian, name, content, match):
     (marian / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=match):
         of(marian, "marian")
+
+
+@pytest.mark.parametrize("name, fields, match", [
+    ("marian", {"eos_token": ["</s>"]}, r"vocab.json: has no word \['</s>'\]"),
+    ("marian", {"unk_token": {"content": {}}}, "vocab.json: has no word {}"),
+    ("marian", {"pad_token": 3}, "tokenizer_config.json: pad_token must be a word, got 3"),
+    ("t5", {"extra_ids": 10**19}, "tokenizer_config.json: extra_ids must be an integer within 0..1048576"),
+    ("t5", {"extra_ids": "many"}, "tokenizer_config.json: extra_ids must be an integer")])
+def test_damaged_tokenizer_configs(marian, pieces, name, fields, match):
+    shutil.copy(pieces / "t5.model", marian / "spiece.model")
+    write(marian, "tokenizer_config.json", fields)
+    with pytest.raises(CheckpointError, match=match):
+        of(marian, name)
+
+
+@pytest.mark.parametrize("code", [["en"], {}, 3, None, "english"])
+def test_languages_that_are_none(m2m100, code):
+    write(m2m100, "tokenizer_config.json", {"src_lang": code, "tgt_lang": "en"})
+    tokenizer = of(m2m100, "m2m_100")
+    assert "__en__" not in tokenizer.tokens(tokenizer.encode("hello"))
+    assert "__en__" in tokenizer.tokens(tokenizer.encode_target("hello"))
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"nonsense", b'{"version": "1.0", "model": {"type": "Run"}}', b"\xff"])

@@ -181,10 +181,10 @@ def test_all_faults_in_one_message():
 
 
 def test_a_huge_list_of_faults_is_cut():
-    config = Config(2, d_model=1, n_heads=1, n_encoder_layers=10_000, n_decoder_layers=0)
+    config = Config(2, d_model=1, n_heads=1, n_encoder_layers=0, n_decoder_layers=100)
     with pytest.raises(ValueError) as error:
         check_shapes(config, {})
-    assert "60002 missing" in str(error.value) and len(str(error.value)) < 200_000
+    assert "1002 missing" in str(error.value) and str(error.value).endswith(", ...")
 
 
 @pytest.mark.parametrize("value", [

@@ -116,7 +116,12 @@ def fairseq_sizes(fields: dict[str, Any]) -> dict[str, Any]:
 
 def embedding_scale(fields: dict[str, Any], d_model: object) -> float:
     """sqrt(d_model) where scale_embedding is set."""
-    return float(d_model) ** 0.5 if fields.get("scale_embedding") and isinstance(d_model, int) else 1.0
+    return power(d_model, 0.5) if fields.get("scale_embedding") else 1.0
+
+
+def power(d_model: object, exponent: float) -> float:
+    """d_model to a power; 1.0 for what is no width, which `Config` refuses by its name."""
+    return float(float(d_model) ** exponent) if isinstance(d_model, int) and d_model > 0 else 1.0
 
 
 def activation(name: object) -> str:

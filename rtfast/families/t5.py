@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtfast.config import Config
 
-from .source import Source, activation, linear, norm
+from .source import Source, activation, linear, norm, power
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -36,7 +36,7 @@ def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
         relative_buckets=fields.get("relative_attention_num_buckets", 32),
         relative_distance=fields.get("relative_attention_max_distance", 128), attention_scale=1.0,
         tie_embeddings=tied,
-        output_scale=float(d_model) ** -0.5 if scaled and isinstance(d_model, int) else 1.0,
+        output_scale=power(d_model, -0.5) if scaled else 1.0,
         eos_id=fields.get("eos_token_id"), pad_id=fields.get("pad_token_id"),
         sos_id=_or(fields.get("decoder_start_token_id"), fields.get("pad_token_id")))
 

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     Arguments = ParamSpec("Arguments")
 
 __all__ = [
-    "PackedWeight", "pack", "packed_empty", "matmul", "linear", "activate", "softmax", "layer_norm", "add_layer_norm",
-    "attention", "embedding", "argmax", "top_k", "can_screen", "screen", "set_num_threads", "get_num_threads",
+    "PackedWeight", "weight_memory", "pack", "packed_empty", "matmul", "linear", "activate", "softmax", "layer_norm",
+    "add_layer_norm", "attention", "embedding", "argmax", "top_k", "can_screen", "screen", "set_num_threads",
+    "get_num_threads",
 ]
 
 _num_threads = 1
@@ -83,13 +84,21 @@ class PackedWeight:
         return self._values.copy()
 
 
-def packed_empty(d_in: int, d_out: int, dtype: DType) -> PackedWeight:
+def weight_memory() -> None:
+    """A place for packed weights to lie side by side: `memory` of `pack` and `packed_empty`. Here NumPy's own, None."""
+    return None
+
+
+def packed_empty(d_in: int, d_out: int, dtype: DType, memory: None = None) -> PackedWeight:
     """A PackedWeight (d_in, d_out) whose columns or rows are still to be put, all of them."""
     return PackedWeight(np.empty((d_in, d_out), dtype))
 
 
-def pack(weight: Floats, transposed: bool = False) -> PackedWeight:
-    """A PackedWeight with a copy of weight (d_in, d_out), or of one that lies transposed as (d_out, d_in)."""
+def pack(weight: Floats, transposed: bool = False, memory: None = None) -> PackedWeight:
+    """A PackedWeight with a copy of weight (d_in, d_out), or of one that lies transposed as (d_out, d_in).
+
+    memory: what `weight_memory` gave, or None.
+    """
     return PackedWeight(weight.T if transposed else weight)
 
 

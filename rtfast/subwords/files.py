@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from rtfast import safetensors_file
+from rtfast.config import shown
 from rtfast.safetensors_file import CheckpointError
 
 if TYPE_CHECKING:
@@ -30,13 +31,9 @@ def read_file(folder: str, name: str) -> bytes:
 
 def read_json(folder: str, name: str) -> dict[str, Any]:
     """The object of a JSON file, a dict."""
-    import json
-
     path = os.path.join(folder, name)
-    try:
-        value = json.loads(read_file(folder, name).decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from None
+    # transformers writes a model_max_length of 31 digits.
+    value = safetensors_file.parse_json(path, read_file(folder, name), "tokenizer", digits=40)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: must be a JSON object, got {type(value).__name__}")
     return value
@@ -72,14 +69,40 @@ def naming(path: str) -> Iterator[None]:
         yield
     except CheckpointError:
         raise
-    except Exception as error:  # `tokenizers` raises plain Exception, `sentencepiece` RuntimeError
+    except BaseException as error:
+        if not _is_of_package(error):
+            raise
         raise CheckpointError(f"{path}: {str(error)[:500]}") from None
 
 
-def word_id(ids: Mapping[str, int], word: str, path: str) -> int:
+@contextlib.contextmanager
+def using() -> Iterator[None]:
+    """Turn whatever a package says of a text or of ids, because of what is in its files, into a ValueError."""
+    try:
+        yield
+    except (TypeError, ValueError):
+        raise
+    except BaseException as error:
+        if not _is_of_package(error):
+            raise
+        raise ValueError(f"the tokenizer's files do not allow this: {str(error)[:500]}") from None
+
+
+def _is_of_package(error: BaseException) -> bool:
+    """`tokenizers` raises plain Exception, `sentencepiece` RuntimeError, a panic in Rust is a BaseException."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def language(config: Mapping[str, Any], name: str, codes: Iterable[str]) -> str | None:
+    """The code that tokenizer_config.json gives by `name`, None where it is none of the codes."""
+    code = config.get(name)
+    return code if isinstance(code, str) and code in codes else None
+
+
+def word_id(ids: Mapping[str, int], word: Any, path: str) -> int:
     """The id of a special word that must be there."""
-    if word not in ids:
-        raise CheckpointError(f"{path}: has no word {word!r}")
+    if not isinstance(word, str) or word not in ids:
+        raise CheckpointError(f"{path}: has no word {shown(word)}")
     return ids[word]
 
 

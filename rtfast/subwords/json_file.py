@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from .files import check_ids, check_text, naming, read_file
+from .files import check_ids, check_text, language, naming, read_file, using
 from .languages import Languages, OneLanguage, SeveralLanguages
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> JsonTok
         eos = tokenizer.token_to_id("</s>")
         if eos is None or not codes:
             raise ValueError("a tokenizer of several languages must have </s> and their codes among its added tokens")
-        source, target = (config.get(name) if config.get(name) in codes else None for name in ("src_lang", "tgt_lang"))
+        source, target = (language(config, name, codes) for name in ("src_lang", "tgt_lang"))
         return LanguagesJsonTokenizer(tokenizer, Languages(codes, source, target, **form), eos)
 
 
@@ -55,7 +55,8 @@ class JsonTokenizer(OneLanguage):
 
     def encode(self, text: str) -> list[int]:
         """The ids of a source text with the special tokens of the family. Raises TypeError for what is no string."""
-        return list(self._tokenizer.encode(check_text(text)).ids)
+        with using():
+            return list(self._tokenizer.encode(check_text(text)).ids)
 
     def encode_target(self, text: str) -> list[int]:
         """The ids of a target text, EOS among them."""
@@ -63,7 +64,9 @@ class JsonTokenizer(OneLanguage):
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, without special tokens. Raises ValueError for one outside the vocabulary."""
-        return str(self._tokenizer.decode(check_ids(ids, len(self))))
+        known = check_ids(ids, len(self))
+        with using():
+            return str(self._tokenizer.decode(known))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The piece of each id, a list of strings. Raises ValueError for one outside the vocabulary."""
@@ -86,5 +89,6 @@ class LanguagesJsonTokenizer(SeveralLanguages, JsonTokenizer):
         return self._marked(text, self._languages.target)
 
     def _marked(self, text: str, code: str | None) -> list[int]:
-        ids = self._tokenizer.encode(check_text(text), add_special_tokens=False).ids
+        with using():
+            ids = self._tokenizer.encode(check_text(text), add_special_tokens=False).ids
         return self._languages.marked(ids, self._eos, code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from .files import check_ids, check_text, read_sentencepiece, read_words, word_id
+from .files import check_ids, check_text, language, read_sentencepiece, read_words, using, word_id
 from .languages import Languages, SeveralLanguages
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> M2M100T
     for word in ("</s>", "<unk>"):
         word_id(ids, word, os.path.join(folder, "vocab.json"))
     codes = {code: len(words) + i for i, code in enumerate(CODES)}
-    source, target = (config.get(name) if config.get(name) in codes else None for name in ("src_lang", "tgt_lang"))
+    source, target = (language(config, name, codes) for name in ("src_lang", "tgt_lang"))
     return M2M100Tokenizer(read_sentencepiece(folder, "sentencepiece.bpe.model"), words, ids,
                            Languages(codes, source, target))
 
@@ -56,14 +56,16 @@ class M2M100Tokenizer(SeveralLanguages):
 
     def _marked(self, text: str, code: str | None) -> list[int]:
         unknown = self._ids["<unk>"]
-        ids = [self._ids.get(piece, unknown) for piece in self._pieces.encode(check_text(text), out_type=str)]
+        with using():
+            ids = [self._ids.get(piece, unknown) for piece in self._pieces.encode(check_text(text), out_type=str)]
         return self._languages.marked(ids, self._ids["</s>"], code)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, without special tokens. Raises ValueError for one outside the vocabulary."""
         special = {"<s>", "</s>", "<pad>", "<unk>", *self._words[len(self._ids):]}
         pieces = [piece for piece in self.tokens(ids) if piece not in special]
-        return str(self._pieces.decode_pieces(pieces)).strip()
+        with using():
+            return str(self._pieces.decode_pieces(pieces)).strip()
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The piece of each id, a list of strings. Raises ValueError for one outside the vocabulary."""

@@ -6,7 +6,10 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from .files import check_ids, check_text, read_sentencepiece, read_words, word_id
+from rtfast.config import shown
+from rtfast.safetensors_file import CheckpointError
+
+from .files import check_ids, check_text, read_sentencepiece, read_words, using, word_id
 from .languages import OneLanguage
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> MarianT
     special: dict[str, Any] = {name: config.get(f"{name}_token", default) for name, default in
                (("eos", "</s>"), ("unk", "<unk>"), ("pad", "<pad>"))}
     special = {name: word.get("content") if isinstance(word, dict) else word for name, word in special.items()}
+    if not isinstance(special["pad"], str):
+        raise CheckpointError(f"{os.path.join(folder, 'tokenizer_config.json')}: pad_token must be a word, got "
+                              f"{shown(special['pad'])}")
     for name in ("eos", "unk"):
         word_id(ids, special[name], path)
         word_id(target[1], special[name], path)
@@ -59,14 +65,16 @@ class MarianTokenizer(OneLanguage):
     def _encoded(self, text: str, model: Any, ids: Mapping[str, int]) -> list[int]:
         code, unknown = _LANGUAGE.match(check_text(text)), ids[self._special["unk"]]
         pieces = [code.group()] if code else []
-        pieces += model.encode(text[code.end():] if code else text, out_type=str)
+        with using():
+            pieces += model.encode(text[code.end():] if code else text, out_type=str)
         return [*(ids.get(piece, unknown) for piece in pieces), ids[self._special["eos"]]]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, without special tokens. Raises ValueError for one outside the vocabulary."""
         special = set(self._special.values())
         pieces = [piece for piece in self.tokens(ids) if piece not in special]
-        return str(self._target.decode_pieces(pieces)).replace(_SPACE, " ").strip()
+        with using():
+            return str(self._target.decode_pieces(pieces)).replace(_SPACE, " ").strip()
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The piece of each id, a list of strings. Raises ValueError for one outside the vocabulary."""

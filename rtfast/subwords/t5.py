@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
-from .files import check_ids, check_text, read_sentencepiece
+from rtfast.config import shown
+from rtfast.safetensors_file import CheckpointError
+
+from .files import check_ids, check_text, read_sentencepiece, using
 from .languages import OneLanguage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+#: Most sentinels after the pieces.
+MAX_EXTRA = 2**20
+
+
 
 def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> T5Tokenizer:
     """The tokenizer of a folder."""
     extra = config.get("extra_ids", 100)
-    return T5Tokenizer(read_sentencepiece(folder, "spiece.model"), extra if type(extra) is int and extra >= 0 else 100)
+    if type(extra) is not int or not 0 <= extra <= MAX_EXTRA:
+        raise CheckpointError(f"{os.path.join(folder, 'tokenizer_config.json')}: extra_ids must be an integer within "
+                              f"0..{MAX_EXTRA}, got {shown(extra)}")
+    return T5Tokenizer(read_sentencepiece(folder, "spiece.model"), extra)
 
 
 class T5Tokenizer(OneLanguage):
@@ -31,7 +42,8 @@ class T5Tokenizer(OneLanguage):
 
     def encode(self, text: str) -> list[int]:
         """The ids of a source text with the special tokens of the family. Raises TypeError for what is no string."""
-        return [*self._pieces.encode(check_text(text)), self._pieces.eos_id()]
+        with using():
+            return [*self._pieces.encode(check_text(text)), self._pieces.eos_id()]
 
     def encode_target(self, text: str) -> list[int]:
         """The ids of a target text, EOS among them."""
@@ -42,7 +54,8 @@ class T5Tokenizer(OneLanguage):
         model = self._pieces
         ids = [i for i in check_ids(ids, max(len(self), 1)) if i < len(model) and not model.is_control(i)
                and not model.is_unknown(i)]
-        return str(model.decode(ids))
+        with using():
+            return str(model.decode(ids))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The piece of each id, a list of strings. Raises ValueError for one outside the vocabulary."""
