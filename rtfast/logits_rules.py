@@ -122,8 +122,9 @@ class Rules:
 
     def __call__(self, scores, ids):
         """Apply all to scores (R, V) of rows that have ids (R, T), in place."""
-        for rule in self.rules:
-            rule(scores, ids)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for rule in self.rules:
+                rule(scores, ids)
         return scores
 
     def excluded(self, length):
@@ -193,8 +194,12 @@ def _check_ids(options, vocab_size):
 
 
 def warp_temperature(scores, temperature):
-    """Divide the scores; in place."""
-    scores /= np.float32(temperature)
+    """Divide the scores; in place. Where they would leave float32, their distances from the largest are divided."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.abs(scores).max(where=np.isfinite(scores), initial=0) > 1e38 * float(temperature):
+            scores[...] = (scores - scores.max(axis=1, keepdims=True).astype(np.float64)) / temperature
+        else:
+            scores /= np.float32(temperature)
 
 
 def keep_top_k(scores, k):
@@ -238,7 +243,7 @@ def warp(scores, options, top_k=True):
 
 def softmax(scores):
     """Probabilities (R, V) of scores (R, V); NaN in a row that excludes every token."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         out = np.exp(scores - scores.max(axis=1, keepdims=True))
         out /= out.sum(axis=1, keepdims=True)
     return out
@@ -246,7 +251,7 @@ def softmax(scores):
 
 def log_softmax(scores, out=None):
     """Log-probabilities (R, V) of scores (R, V); NaN in a row that excludes every token."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         out = np.subtract(scores, scores.max(axis=1, keepdims=True), out=out)
         out -= np.log(np.exp(out).sum(axis=1, keepdims=True))
     return out
