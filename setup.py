@@ -45,6 +45,22 @@ SOURCES = ["csrc/core.pyx"]
 PARTS = sorted(os.path.join("csrc", name) for name in os.listdir("csrc") if name.endswith((".pxi", ".h")))
 
 
+def leave_enums_unchecked():
+    """Cython 3.1 fails on overflowcheck in the value of an enum, which is in no function."""
+    from Cython.Compiler.Nodes import CEnumDefItemNode
+
+    analyse = CEnumDefItemNode.analyse_enum_declarations
+
+    def unchecked(self, env, *rest):
+        before, env.directives = env.directives, {**env.directives, "overflowcheck": False}
+        try:
+            return analyse(self, env, *rest)
+        finally:
+            env.directives = before
+
+    CEnumDefItemNode.analyse_enum_declarations = unchecked
+
+
 class BuildPerInstructionSet(build_ext):
     """Translates the one source to C under each module's name."""
 
@@ -52,6 +68,8 @@ class BuildPerInstructionSet(build_ext):
         super().finalize_options()
         from Cython.Build import cythonize
 
+        if DIRECTIVES:
+            leave_enums_unchecked()
         for extension in self.extensions:
             (translated,) = cythonize(
                 [extension], build_dir=os.path.join(self.build_temp, extension.name), quiet=True,
