@@ -146,6 +146,9 @@ class Config:
         _choice("positions", self.positions, POSITIONS)
         if self.relative_buckets % 4:
             raise ValueError(f"Config: relative_buckets must be a multiple of 4, got {self.relative_buckets}")
+        if self.relative_distance <= self.relative_buckets // 2:
+            raise ValueError(f"Config: relative_distance must be more than half of relative_buckets, "
+                             f"{self.relative_buckets // 2}, got {self.relative_distance}")
         if self.rms_norm and self.article_layer_norm:
             raise ValueError("Config: rms_norm and article_layer_norm cannot both be True")
         self._check_products()
