@@ -227,7 +227,8 @@ class Config:
         unknown = [shown(name) for name in fields if name not in known]
         if unknown:
             raise ValueError(
-                f"Config: unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+                f"Config: unknown fields {', '.join(unknown[:20])}{', ...' * (len(unknown) > 20)}; known are "
+                f"{', '.join(sorted(known))}")
         if "vocab_size" not in fields:
             raise ValueError("Config: vocab_size must be given, it has no default")
         return cls(**fields)

@@ -1,6 +1,6 @@
 """M2M100 and NLLB-200: norms before the sublayers, tensor2tensor's sinusoids."""
 
-from rtfast.config import Config
+from rtfast.config import Config, shown
 
 from .source import Source, fairseq_layers, fairseq_sizes
 
@@ -12,7 +12,7 @@ def config_of(fields, names):
     """The Config of M2M100's config.json."""
     padding = fields["pad_token_id"]
     if not isinstance(padding, int):
-        raise ValueError(f"pad_token_id must be an integer, got {padding!r}")
+        raise ValueError(f"pad_token_id must be an integer, got {shown(padding)}")
     return Config(
         **fairseq_sizes(fields), positions="tensor2tensor", position_offset=padding + 1,  # fairseq counts from there
         output_bias=False, norm_first=True, final_norm=True)
