@@ -23,6 +23,7 @@ Ids and tokenizers
 Paths and code
   a shard index with .. or an absolute path                test_families: test_a_shard_outside_the_folder
   links of the Hugging Face cache refused                  test_checkpoint: test_links_of_the_hugging_face_cache
+  links to devices and folders                             test_links_to_what_is_no_file
   chat templates are rendered                              test_chat_templates_are_not_looked_at
   pickles in spite of weights_only                         test_nothing_imports_pickle; test_checkpoint:
                                                            test_pickles_are_not_read
@@ -260,6 +261,26 @@ def test_a_tokenizer_with_a_word_more_than_the_model(folder, tmp_path):
 
 
 # Paths and code
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no such device here")
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "generation_config.json", "tokenizer.json",
+                                  "tokenizer_config.json", "model.safetensors.index.json"])
+def test_links_to_what_is_no_file(folder, name):
+    """A device without an end, a folder: named, and not waited for."""
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed: no tokenizer.json to read")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "subwords": "bart"}))
+    if name == "model.safetensors.index.json":  # read for Hugging Face's families, where there is no whole file
+        (folder / "config.json").write_text('{"model_type": "marian"}')
+        os.remove(folder / "model.safetensors")
+    if name == "tokenizer_config.json":
+        (folder / "tokenizer.json").write_text("{}")
+    for target in ("/dev/zero", str(folder)):
+        (folder / name).unlink(missing_ok=True)
+        os.symlink(target, folder / name)
+        with pytest.raises(CheckpointError, match=f"{re.escape(name)}: must be a regular file"):
+            rtfast.load(folder)
+
 
 def test_chat_templates_are_not_looked_at(folder):
     """A template that would run code if it was rendered."""
