@@ -4,7 +4,6 @@
 """
 
 import os
-import resource
 import sys
 import time
 import traceback
@@ -12,6 +11,11 @@ import tracemalloc
 import warnings
 
 from rtfast import CheckpointError
+
+try:
+    import resource
+except ImportError:  # Windows: what is measured byte by byte remains
+    resource = None
 
 #: Seconds that one input may take.
 SECONDS = 1.0
@@ -48,9 +52,8 @@ class Checks:
         self.slowest, self.slowest_input, self.memory = 0.0, b"", 0.0
         self._events, self._listens, self._ran = [], False, False
         warnings.simplefilter("ignore")  # a warning about a file is no error
-        with warnings.catch_warnings():
-            for data in harness.seeds():  # modules that are imported late are there now
-                self._call(data)
+        for data in harness.seeds():  # modules that are imported late are there now
+            self._call(data)
         if not _hooked:
             sys.addaudithook(_audit)
             _hooked.append(True)
@@ -139,4 +142,6 @@ class Checks:
 
 def _resident():
     """The most bytes that the process ever had in memory."""
+    if resource is None:
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
