@@ -23,6 +23,8 @@ SECONDS = 1.0
 RATIO, BASE = 20, 4 * 2**20
 #: Memory is measured byte by byte on each input of so many, and on each that made the process larger than this.
 MEASURED, GROWTH = 64, 16 * 2**20
+#: The process may grow by so much for one input, besides 20 times its size: what C++ and Rust take is in this alone.
+NATIVE = 64 * 2**20
 #: Longest message of an error: what is wrong, not the file.
 MESSAGE = 200_000
 #: Audit events that no input may cause; "open" is judged by its path.
@@ -86,6 +88,8 @@ class Checks:
         if fault is None and seconds > SECONDS:
             fault = f"hang\n{seconds:.2f} s"
         grown, self._resident = _resident() - self._resident, _resident()
+        if fault is None and grown > RATIO * len(data) + NATIVE:
+            fault = f"memory of the process\n{grown} bytes for {len(data)}"
         if fault is None and (self.executions % MEASURED == 0 or grown > GROWTH):
             fault = self._measured(data)
         return fault
