@@ -31,6 +31,7 @@ FLAGS = [
 ]
 SOURCES = ["csrc/core.pyx"]
 PARTS = sorted(os.path.join("csrc", name) for name in os.listdir("csrc") if name.endswith((".pxi", ".h")))
+PARTS.append(os.path.join("rtfast", "include", "rtfast.h"))
 
 
 class BuildPerInstructionSet(build_ext):
@@ -51,7 +52,7 @@ def extensions():
         return []
     return [
         Extension(
-            f"rtfast.{name}", list(SOURCES), include_dirs=["csrc"], depends=PARTS,
+            f"rtfast.{name}", list(SOURCES), include_dirs=["csrc", "rtfast/include"], depends=PARTS,
             extra_compile_args=FLAGS + flags, extra_link_args=["-pthread"], optional=True)
         for name, flags in BUILDS.items()
     ]

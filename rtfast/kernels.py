@@ -1,7 +1,8 @@
 """The kernels on plain arrays: checks here, arithmetic in the backend.
 
 For all of them: arrays are float32 or float64 and alike within a call, and may be strided,
-transposed, unaligned or read-only; lists, tuples and numbers take the dtype of the
+transposed, unaligned or read-only; arrays of other libraries (tensors of PyTorch on the CPU, arrays of
+Arrow, memoryviews, DLPack) are read where they lie; lists, tuples and numbers take the dtype of the
 arrays beside them, else float64. The result is a new C-contiguous array or `out`, a
 writeable array of exactly the result's shape and dtype, which may overlap inputs.
 A wrong type or dtype raises TypeError, a wrong shape or value ValueError; the message names the
@@ -32,6 +33,7 @@ from rtfast.arguments import (
     real,
     tidy,
 )
+from rtfast.foreign_arrays import as_array
 
 __all__ = [
     "pack", "matmul", "linear", "activate", "exp", "erf", "tanh", "softmax", "layer_norm", "add_layer_norm",
@@ -40,6 +42,15 @@ __all__ = [
 
 #: The largest k of `top_k`.
 MOST_TOP = 64
+
+
+def __getattr__(name):
+    """`C_API`: the kernels of the active backend for C and Cython, a capsule (see rtfast/include/rtfast.h)."""
+    if name != "C_API":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if backends.backend() == "python":
+        raise ImportError("rtfast.kernels.C_API needs a compiled backend, but backend 'python' runs now")
+    return backends.active().C_API
 
 
 def pack(weight):
@@ -279,7 +290,10 @@ def attention(q, k, v, mask=None, causal=False, scale=None, return_weights=False
 
 def _attention_mask(mask, shape):
     """`mask` broadcast to `shape` (..., T, S), as uint8 (batch, T, S)."""
-    mask = np.asarray(mask)
+    try:
+        mask = as_array(mask)
+    except TypeError as error:
+        raise TypeError(f"attention: mask must be boolean and in the CPU's memory, got {error}") from None
     if mask.dtype != np.bool_:
         raise TypeError(
             f"attention: mask must be boolean, True where a query may attend a key, got {mask.dtype}; "

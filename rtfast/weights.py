@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rtfast.foreign_arrays import as_array
 from rtfast.safetensors_file import CheckpointError
 
 #: Weights that may be left out, and what they are then: the article's convention (gamma 1, beta 0, no bias).
@@ -250,9 +251,11 @@ def _real_array(name, value):
     if isinstance(value, StoredWeight):
         return value
     try:
-        array = np.asarray(value)
+        array = as_array(value)
     except ValueError as error:  # ragged
         raise ValueError(f"weight {name} must be a rectangular array: {error}") from None
+    except TypeError as error:
+        raise TypeError(f"weight {name} must be an array in the CPU's memory, got {error}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"weight {name} must hold real numbers, got {array.dtype} ({type(value).__name__})")
     return array
