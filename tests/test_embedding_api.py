@@ -3,10 +3,12 @@
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -211,6 +213,29 @@ def test_several_threads_at_once(table):
     for out in outs:
         same(out, expected)
     table.free_weight(packed)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.skipif(not COMPILED or not hasattr(signal, "setitimer"), reason="no compiled backend, or no timers")
+def test_a_call_leaves_signals_to_python():
+    """rtfast.kernels ends early where a handler raises; a C program's call is computed to its end."""
+    def interrupt(*_):
+        raise Interrupted
+
+    table, n = table_of(kernels.C_API), 2500
+    x, out = np.ones((n, n)), np.zeros((n, n))
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            table("matmul", x.dtype, x, x, 1, n, n, n, out)
+            time.sleep(1)  # where the call took less than that
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert (out == n).all()
 
 
 # ---------------------------------------------------------------------------------------------
