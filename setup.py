@@ -43,6 +43,7 @@ if os.environ.get("RTFAST_DEBUG") == "1":
                   "cdivision": False}
 SOURCES = ["csrc/core.pyx"]
 PARTS = sorted(os.path.join("csrc", name) for name in os.listdir("csrc") if name.endswith((".pxi", ".h")))
+PARTS.append(os.path.join("rtfast", "include", "rtfast.h"))
 
 
 def leave_enums_unchecked():
@@ -82,7 +83,7 @@ def extensions():
         return []
     return [
         Extension(
-            f"rtfast.{name}", list(SOURCES), include_dirs=["csrc"], depends=PARTS,
+            f"rtfast.{name}", list(SOURCES), include_dirs=["csrc", "rtfast/include"], depends=PARTS,
             extra_compile_args=FLAGS + flags, extra_link_args=LINK_FLAGS, optional=True)
         for name, flags in BUILDS.items()
     ]
