@@ -15,6 +15,8 @@ from rtfast.workspace import Capacity
 DIMENSIONS: Final[dict[str, int]]
 ROLES: Final[dict[str, int]]
 GIVEN: Final[dict[str | None, int]]
+#: A capsule, of rtfast/include/rtfast.h.
+C_API: Final[object]
 BINDERS: Final[dict[str, Callable[..., Any]]]
 
 class WeightMemory: ...

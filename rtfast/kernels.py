@@ -59,7 +59,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if backends.backend() == "python":
         raise ImportError("rtfast.kernels.C_API needs a compiled backend, but backend 'python' runs now")
-    return getattr(backends.active(), "C_API")  # noqa: B009  the compiled ones have it
+    compiled: Any = backends.active()
+    return compiled.C_API
 
 
 def pack(weight: ArrayLike | Packed) -> Packed:
