@@ -54,11 +54,24 @@ def test_the_stub_says_what_the_compiled_modules_have(tmp_path):
         pytest.skip("no compiled module runs here")
     allowed = tmp_path / "allowed"
     allowed.write_text(CYTHONS + "\n")
-    # From another folder, so that what is installed is compared: that is found by itself, a source tree by its path.
-    paths = {} if "site-packages" in PACKAGE.parts else dict.fromkeys(("MYPYPATH", "PYTHONPATH"), str(PACKAGE.parent))
     found = mypy(*modules, "--allowlist", allowed, "--mypy-config-file", ROOT / "pyproject.toml", folder=tmp_path,
-                 module="mypy.stubtest", **paths)
+                 module="mypy.stubtest", MYPYPATH=str(stubs_written_out(tmp_path / "stubs")),
+                 **({} if "site-packages" in PACKAGE.parts else {"PYTHONPATH": str(PACKAGE.parent)}))
     assert not found, found
+
+
+def stubs_written_out(folder):
+    """A folder with the package in it whose compiled modules' stubs have the text of the one that they import all of:
+    stubtest passes over what a stub imports."""
+    package = folder / "rtfast"
+    package.mkdir(parents=True)
+    shared = "from rtfast._core import *"
+    for path in PACKAGE.iterdir():
+        if path.suffix == ".pyi" and shared in path.read_text():
+            (package / path.name).write_text((PACKAGE / "_core.pyi").read_text())
+        elif path.suffix != ".so":
+            (package / path.name).symlink_to(path)
+    return folder
 
 
 def test_what_type_checkers_read_is_installed():
