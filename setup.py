@@ -43,6 +43,23 @@ if os.environ.get("RTFAST_DEBUG") == "1":
                   "cdivision": False}
 SOURCES = ["csrc/core.pyx"]
 PARTS = sorted(os.path.join("csrc", name) for name in os.listdir("csrc") if name.endswith((".pxi", ".h")))
+PARTS.append(os.path.join("rtfast", "include", "rtfast.h"))
+
+
+def leave_enums_unchecked():
+    """Cython 3.1 fails on overflowcheck in the value of an enum, which is in no function."""
+    from Cython.Compiler.Nodes import CEnumDefItemNode
+
+    analyse = CEnumDefItemNode.analyse_enum_declarations
+
+    def unchecked(self, env, *rest):
+        before, env.directives = env.directives, {**env.directives, "overflowcheck": False}
+        try:
+            return analyse(self, env, *rest)
+        finally:
+            env.directives = before
+
+    CEnumDefItemNode.analyse_enum_declarations = unchecked
 
 
 class BuildPerInstructionSet(build_ext):
@@ -52,6 +69,8 @@ class BuildPerInstructionSet(build_ext):
         super().finalize_options()
         from Cython.Build import cythonize
 
+        if DIRECTIVES:
+            leave_enums_unchecked()
         for extension in self.extensions:
             (translated,) = cythonize(
                 [extension], build_dir=os.path.join(self.build_temp, extension.name), quiet=True,
@@ -64,7 +83,7 @@ def extensions():
         return []
     return [
         Extension(
-            f"rtfast.{name}", list(SOURCES), include_dirs=["csrc"], depends=PARTS,
+            f"rtfast.{name}", list(SOURCES), include_dirs=["csrc", "rtfast/include"], depends=PARTS,
             extra_compile_args=FLAGS + flags, extra_link_args=LINK_FLAGS, optional=True)
         for name, flags in BUILDS.items()
     ]

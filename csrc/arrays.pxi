@@ -31,19 +31,28 @@ cdef void* allocate_zeroed(size_t bytes) except NULL:
     return memory
 
 
-cdef int run_ops(const Op* ops, Py_ssize_t n_ops, int wanted) except -1:
-    """Run a short list of ops, with scratch memory for this call only."""
-    cdef Run run
+cdef bint prepare_run(Run* run, const Op* ops, Py_ssize_t n_ops, int wanted) noexcept nogil:
+    """Set up a run of a short list of ops, with scratch memory for this call only; whether there was room for it."""
     cdef Py_ssize_t i
-    memset(&run, 0, sizeof(Run))
+    memset(run, 0, sizeof(Run))
     run.ops, run.n_ops = ops, n_ops
     for i in range(n_ops):
         run.scratch_bytes = max(run.scratch_bytes, ops[i].scratch_bytes)
     run.scratch_bytes = (run.scratch_bytes + 127) // 64 * 64
-    run.scratch = <char*> allocate(run.scratch_bytes * wanted + 2 * n_ops * sizeof(int64_t))
+    run.scratch = <char*> take_memory(run.scratch_bytes * wanted + 2 * n_ops * sizeof(int64_t), False)
+    if run.scratch == NULL:
+        return False
     run.claimed = <int64_t*> (run.scratch + run.scratch_bytes * wanted)
     run.done = run.claimed + n_ops
     memset(run.claimed, 0, 2 * n_ops * sizeof(int64_t))
+    return True
+
+
+cdef int run_ops(const Op* ops, Py_ssize_t n_ops, int wanted) except -1:
+    """Run a short list of ops."""
+    cdef Run run
+    if not prepare_run(&run, ops, n_ops, wanted):
+        raise MemoryError(f"no room for {run.scratch_bytes * wanted} bytes")
     if wanted == 1:
         walk_ops(&run, 0, 1)
     else:
@@ -186,7 +195,8 @@ def linear(x, weight, bias, int activation, out):
     run_linear(&op, rows, packed.is_float)
 
 
-cdef int run_linear(Op* op, Py_ssize_t rows, bint is_float) except -1:
+cdef int size_linear_alone(Op* op, Py_ssize_t rows, bint is_float) noexcept nogil:
+    """Size a linear op that is a run of its own; how many threads the run is worth."""
     cdef int wanted
     if is_float:
         size_linear(op, rows, num_threads, <vf*> NULL)
@@ -198,20 +208,29 @@ cdef int run_linear(Op* op, Py_ssize_t rows, bint is_float) except -1:
             size_linear(op, rows, 1, <vf*> NULL)
         else:
             size_linear(op, rows, 1, <vd*> NULL)
-    return run_ops(op, 1, wanted)
+    return wanted
+
+
+cdef int run_linear(Op* op, Py_ssize_t rows, bint is_float) except -1:
+    return run_ops(op, 1, size_linear_alone(op, rows, is_float))
 
 
 ctypedef void (*SizeFunction)(Op* op, Py_ssize_t rows, int threads, const void* like) noexcept nogil
 
 
-cdef int run_rows(Op* op, Py_ssize_t rows, SizeFunction size) except -1:
-    """Size and run an op that works row by row."""
+cdef int size_rows(Op* op, Py_ssize_t rows, SizeFunction size) noexcept nogil:
+    """Size an op that works row by row and is a run of its own; how many threads the run is worth."""
     cdef int wanted
     size(op, rows, num_threads, NULL)
     wanted = members_for(op.nanoseconds)
     if wanted == 1:
         size(op, rows, 1, NULL)
-    return run_ops(op, 1, wanted)
+    return wanted
+
+
+cdef int run_rows(Op* op, Py_ssize_t rows, SizeFunction size) except -1:
+    """Size and run an op that works row by row."""
+    return run_ops(op, 1, size_rows(op, rows, size))
 
 
 cdef enum:
@@ -231,13 +250,19 @@ def matmul(a, b, out):
         multiply(<char*> address(a), <char*> address(b), <char*> address(out), batch, m, k, n, b.dtype)
 
 
+cdef inline bint one_thread_packs(Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
+                                  Py_ssize_t itemsize) noexcept nogil:
+    """Whether each product of a batch is best left to one thread, which packs its right operand itself."""
+    return k * n * itemsize <= SMALL_OPERAND and (batch > 1 or num_threads == 1 or m * k * n < 1 << 17)
+
+
 cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
                   dtype) except -1:
     """The products of two plain operands."""
     cdef Py_ssize_t size = dtype.itemsize, i
     cdef PackedWeight packed
     cdef Op op
-    if k * n * size <= SMALL_OPERAND and (batch > 1 or num_threads == 1 or m * k * n < 1 << 17):
+    if one_thread_packs(batch, m, k, n, size):
         op.arguments.matmul = MatmulArguments(a, b, out, m, k, n)
         return run_rows(&op, batch, <SizeFunction> (<void*> size_matmul[vf] if size == 4 else <void*> size_matmul[vd]))
     packed = PackedWeight(k, n, dtype)
@@ -330,27 +355,41 @@ def attention(q, k, v, mask, bint causal, double scale, out, scores, scaled_scor
            q.shape[0], q.shape[1], k.shape[1], q.shape[2], v.shape[2], holds_floats(q))
 
 
+cdef void set_plain_attention(
+    Op* op, Cache* cache, int64_t* numbers, const void* q, const void* k, const void* v, const unsigned char* mask,
+    bint causal, double scale, void* out, Py_ssize_t batch, Py_ssize_t length, Py_ssize_t n_keys, Py_ssize_t d_key,
+    Py_ssize_t d_value, bint is_float,
+) noexcept nogil:
+    """An op for `batch` heads, their keys and values plain; numbers (3 * batch + 1,) and cache: room for its
+    arguments."""
+    cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL), i
+    for i in range(batch):
+        numbers[i] = n_keys
+        numbers[batch + i] = i
+        numbers[2 * batch + i] = i * length
+    numbers[3 * batch] = batch * length
+    cache[0] = Cache(NULL, NULL, up_to(n_keys, nr), 1, d_key, d_value)
+    op.arguments.attention = AttentionArguments(
+        q, d_key, 0, cache, numbers + 2 * batch, numbers, numbers + batch, NULL, 0, NULL, k, v, batch, 0, 0, out,
+        d_value, 0, scale, causal, False, NULL, 0, mask, NULL, NULL, NULL, NOTHING_GIVEN, length, n_keys)
+
+
 cdef int attend(void* q, void* k, void* v, void* mask, bint causal, double scale, void* out, void* scores,
                 void* scaled_scores, void* weights, bint article_softmax, Py_ssize_t batch, Py_ssize_t length,
                 Py_ssize_t n_keys, Py_ssize_t d_key, Py_ssize_t d_value, bint is_float) except -1:
     """Attention of `batch` heads, their keys and values plain."""
-    cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL), i
-    cdef Cache cache = Cache(NULL, NULL, up_to(n_keys, nr), 1, d_key, d_value)
+    cdef Cache cache
     cdef Op op
     cdef int64_t* numbers
     cdef bint shown = scores != NULL or scaled_scores != NULL or weights != NULL
     if batch == 0 or length == 0 or (d_value == 0 and (n_keys == 0 or not shown)):  # nothing to write
         return 0
     numbers = <int64_t*> allocate((3 * batch + 1) * sizeof(int64_t))
-    for i in range(batch):
-        numbers[i] = n_keys
-        numbers[batch + i] = i
-        numbers[2 * batch + i] = i * length
-    numbers[3 * batch] = batch * length
-    op.arguments.attention = AttentionArguments(
-        q, d_key, 0, &cache, numbers + 2 * batch, numbers, numbers + batch, NULL, 0, NULL, k, v, batch, 0, 0, out,
-        d_value, 0, scale, causal, article_softmax, NULL, 0, <unsigned char*> mask, scores, scaled_scores,
-        weights, NOTHING_GIVEN, length, n_keys)
+    set_plain_attention(&op, &cache, numbers, q, k, v, <unsigned char*> mask, causal, scale, out, batch, length, n_keys,
+                        d_key, d_value, is_float)
+    op.arguments.attention.article = article_softmax
+    op.arguments.attention.scores, op.arguments.attention.scaled_scores = scores, scaled_scores
+    op.arguments.attention.weights = weights
     try:
         return run_rows(&op, batch * length, <SizeFunction> (<void*> size_attention[vf] if is_float
                                                              else <void*> size_attention[vd]))

@@ -10,13 +10,13 @@ layer_norm.pxi add & norm (3.1)
 embedding.pxi  the way in (3.4, 3.5)        top.pxi         the likeliest words, the way out (3.4)
 arrays.pxi     the kernels on NumPy arrays  executor.pxi    programs of ops
 screen.pxi     the same without all logits   roofline.pxi    what the core can do at best
-weight_memory.pxi  where packed weights lie
+weight_memory.pxi  where packed weights lie  capi.pxi       the kernels for C and Cython
 """
 
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer)
 from libc.math cimport INFINITY, log, sqrt, sqrtf
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "platform.h" nogil:
@@ -41,6 +41,7 @@ include "weight_memory.pxi"
 include "arrays.pxi"
 include "screen.pxi"
 include "direct.pxi"
+include "capi.pxi"
 include "executor.pxi"
 include "roofline.pxi"
 

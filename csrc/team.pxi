@@ -41,7 +41,7 @@ cdef struct Run:
     int64_t* claimed             # tasks handed out, per op
     int64_t* done                # tasks finished, per op
     int64_t stopped              # by a signal: the rest is not computed
-    int64_t last_look            # for signals, in nanoseconds; 0 before the first
+    int64_t last_look            # for signals, in nanoseconds; 0 before the first, INT64_MAX: nobody looks
 
 cdef struct Team:
     int64_t call                 # number of the latest call << 8 | its members: what idle members watch

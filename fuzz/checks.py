@@ -4,7 +4,6 @@
 """
 
 import os
-import resource
 import sys
 import time
 import traceback
@@ -13,12 +12,19 @@ import warnings
 
 from rtfast import CheckpointError
 
+try:
+    import resource
+except ImportError:  # Windows: what is measured byte by byte remains
+    resource = None
+
 #: Seconds that one input may take.
 SECONDS = 1.0
 #: Bytes of memory that one input may take: so many times its own, and these besides.
 RATIO, BASE = 20, 4 * 2**20
 #: Memory is measured byte by byte on each input of so many, and on each that made the process larger than this.
 MEASURED, GROWTH = 64, 16 * 2**20
+#: The process may grow by so much for one input, besides 20 times its size: what C++ and Rust take is in this alone.
+NATIVE = 64 * 2**20
 #: Longest message of an error: what is wrong, not the file.
 MESSAGE = 200_000
 #: Audit events that no input may cause; "open" is judged by its path.
@@ -48,9 +54,8 @@ class Checks:
         self.slowest, self.slowest_input, self.memory = 0.0, b"", 0.0
         self._events, self._listens, self._ran = [], False, False
         warnings.simplefilter("ignore")  # a warning about a file is no error
-        with warnings.catch_warnings():
-            for data in harness.seeds():  # modules that are imported late are there now
-                self._call(data)
+        for data in harness.seeds():  # modules that are imported late are there now
+            self._call(data)
         if not _hooked:
             sys.addaudithook(_audit)
             _hooked.append(True)
@@ -83,6 +88,8 @@ class Checks:
         if fault is None and seconds > SECONDS:
             fault = f"hang\n{seconds:.2f} s"
         grown, self._resident = _resident() - self._resident, _resident()
+        if fault is None and grown > RATIO * len(data) + NATIVE:
+            fault = f"memory of the process\n{grown} bytes for {len(data)}"
         if fault is None and (self.executions % MEASURED == 0 or grown > GROWTH):
             fault = self._measured(data)
         return fault
@@ -139,4 +146,6 @@ class Checks:
 
 def _resident():
     """The most bytes that the process ever had in memory."""
+    if resource is None:
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

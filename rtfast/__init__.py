@@ -21,7 +21,15 @@ from .trace import Trace
 
 __version__ = "0.1.0"
 
+
+def get_include() -> str:
+    """The folder of rtfast.h, for `include_dirs` of extensions that call the kernels from C or Cython."""
+    import os
+
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "include")
+
+
 __all__ = [
     "CheckpointError", "Config", "GenerationOptions", "Hypothesis", "Trace", "Transformer", "WordTokenizer", "article",
-    "backend", "from_torch", "get_num_threads", "kernels", "load", "set_num_threads",
+    "backend", "from_torch", "get_include", "get_num_threads", "kernels", "load", "set_num_threads",
 ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtfast import backends
+from rtfast.foreign_arrays import as_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +31,8 @@ _PACKABLE = ("weight", "b")
 def floating(function: str, **operands: Any) -> list[Any]:
     """The operands, in order, as C-contiguous aligned arrays of one dtype; the dtype comes last.
 
-    ndarrays and what NumPy can read through `__array__` or the buffer protocol must be float32 or
-    float64 and all alike; plain numbers, lists and tuples take the others' dtype, else float64.
+    ndarrays and the arrays of other libraries (foreign_arrays.py) must be float32 or float64 and
+    all alike; plain numbers, lists and tuples take the others' dtype, else float64.
     `bias`, `gamma` and `beta` may be None; `weight` and `b` may be packed. Raises TypeError
     for a wrong or mixed dtype, ValueError for a ragged list.
     """
@@ -71,7 +72,11 @@ def floating(function: str, **operands: Any) -> list[Any]:
 
 
 def _from_object(function: str, name: str, value: Any) -> Array:
-    array = np.asarray(value)
+    try:
+        array = as_array(value)
+    except TypeError as error:
+        raise TypeError(
+            f"{function}: {name} must be an array of float32 or float64 in the CPU's memory, got {error}") from None
     if array.dtype == object:
         raise TypeError(
             f"{function}: {name} must be an array of float32 or float64, got {type(value).__name__}")
@@ -195,9 +200,11 @@ def integers_below(function: str, name: str, values: Any, size: int, what: str) 
     for anything but integers, ValueError for the first one out of range; `what` names `size`.
     """
     try:
-        given = np.asarray(values)
+        given = as_array(values)
     except ValueError as error:  # ragged
         raise ValueError(f"{function}: {name} must be a rectangular list of integers: {error}") from None
+    except TypeError as error:
+        raise TypeError(f"{function}: {name} must be integers in the CPU's memory, got {error}") from None
     if given.size == 0 and isinstance(values, _PLAIN):
         given = given.astype(np.int64)  # an empty list
     if given.dtype.kind not in "iu":

@@ -46,7 +46,9 @@ class BeamSearch:
         """Make the steps; of each prompt its num_return_sequences best `Hypothesis`, the best first, fewer where the
         rules leave fewer, and an empty one with the score NaN where the logits were NaN. `bad` is the first such."""
         most = self._options.num_return_sequences
-        found = [[Hypothesis(ids, float(score)) for score, ids in best_first[:most]] for best_first in self._search()]
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = self._search()
+        found = [[Hypothesis(ids, float(score)) for score, ids in best_first[:most]] for best_first in found]
         self.bad = next((place for place, hypotheses in enumerate(found) if not hypotheses), None)
         return [hypotheses or [Hypothesis([], float("nan"))] * most for hypotheses in found]
 

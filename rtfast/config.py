@@ -151,6 +151,9 @@ class Config:
         _choice("positions", self.positions, POSITIONS)
         if self.relative_buckets % 4:
             raise ValueError(f"Config: relative_buckets must be a multiple of 4, got {self.relative_buckets}")
+        if self.relative_distance <= self.relative_buckets // 2:
+            raise ValueError(f"Config: relative_distance must be more than half of relative_buckets, "
+                             f"{self.relative_buckets // 2}, got {self.relative_distance}")
         if self.rms_norm and self.article_layer_norm:
             raise ValueError("Config: rms_norm and article_layer_norm cannot both be True")
         self._check_products()
@@ -229,7 +232,8 @@ class Config:
         unknown = [shown(name) for name in fields if name not in known]
         if unknown:
             raise ValueError(
-                f"Config: unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+                f"Config: unknown fields {', '.join(unknown[:20])}{', ...' * (len(unknown) > 20)}; known are "
+                f"{', '.join(sorted(known))}")
         if "vocab_size" not in fields:
             raise ValueError("Config: vocab_size must be given, it has no default")
         return cls(**fields)

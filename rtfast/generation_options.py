@@ -163,7 +163,7 @@ class GenerationOptions:
         known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         unknown = [name for name in overrides if name not in known]
         if unknown:
-            raise TypeError(f"generate: unknown option {', '.join(unknown)}; "
+            raise TypeError(f"generate: unknown option {', '.join(unknown[:20])}{', ...' * (len(unknown) > 20)}; "
                             f"known are {', '.join(known)}")
         # A user's length goes before a length of the model's, whichever of the two names each has.
         for mine, other in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):

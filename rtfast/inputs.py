@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .foreign_arrays import as_array
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -117,12 +119,12 @@ def check_batch_tokens(tokens: Any) -> None:
 def _read(given: Any, kind: _Kind) -> Batch:
     if isinstance(given, str):
         return one(_check(_tokens(given, kind), kind.name, kind))
-    array = _plain(given)
+    array = _plain(given, kind.name)
     if array.dtype.kind not in "iu" and isinstance(given, (list, tuple)):
         if any(isinstance(sentence, str) for sentence in given):
             return _batch([_tokens(text, kind) for text in given], kind, None)
-        if any(np.ndim(_plain(sentence)) for sentence in given):  # of several lengths, or with an empty one
-            return _batch([_plain(sentence) for sentence in given], kind, None)
+        if any(np.ndim(_plain(sentence, kind.name)) for sentence in given):  # of several lengths, or with an empty one
+            return _batch([_plain(sentence, kind.name) for sentence in given], kind, None)
     if array.ndim == 1:
         return one(_check(array, kind.name, kind))
     if array.ndim == 2:
@@ -132,10 +134,12 @@ def _read(given: Any, kind: _Kind) -> Batch:
     raise ValueError(f"{kind.name} must be ids (length,) or (batch, length), got shape {array.shape}")
 
 
-def _plain(values: Any) -> Array:
+def _plain(values: Any, name: str) -> Array:
     """An array of what should be ids, an array of objects where it has no regular shape."""
     try:
-        return np.asarray(values)
+        return as_array(values)
+    except TypeError as error:
+        raise TypeError(f"{name} must hold integer ids in the CPU's memory, got {error}") from None
     except ValueError:
         if not isinstance(values, (list, tuple)):
             raise

@@ -1,7 +1,8 @@
 """The kernels on plain arrays: checks here, arithmetic in the backend.
 
 For all of them: arrays are float32 or float64 and alike within a call, and may be strided,
-transposed, unaligned or read-only; lists, tuples and numbers take the dtype of the
+transposed, unaligned or read-only; arrays of other libraries (tensors of PyTorch on the CPU, arrays of
+Arrow, memoryviews, DLPack) are read where they lie; lists, tuples and numbers take the dtype of the
 arrays beside them, else float64. The result is a new C-contiguous array or `out`, a
 writeable array of exactly the result's shape and dtype, which may overlap inputs.
 A wrong type or dtype raises TypeError, a wrong shape or value ValueError; the message names the
@@ -35,6 +36,7 @@ from rtfast.arguments import (
     real,
     tidy,
 )
+from rtfast.foreign_arrays import as_array
 
 if TYPE_CHECKING:
     from rtfast.typing import Array, ArrayLike, DTypeLike, Floats, Ids, Packed, Shape
@@ -49,6 +51,15 @@ MOST_TOP = 64
 
 #: Bytes of a weight that is worth pages of memory of its own.
 LARGE_WEIGHT = 4 << 20
+
+
+def __getattr__(name: str) -> Any:
+    """`C_API`: the kernels of the active backend for C and Cython, a capsule (see rtfast/include/rtfast.h)."""
+    if name != "C_API":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if backends.backend() == "python":
+        raise ImportError("rtfast.kernels.C_API needs a compiled backend, but backend 'python' runs now")
+    return getattr(backends.active(), "C_API")  # noqa: B009  the compiled ones have it
 
 
 def pack(weight: ArrayLike | Packed) -> Packed:
@@ -317,7 +328,10 @@ def attention(q: ArrayLike, k: ArrayLike, v: ArrayLike, mask: ArrayLike | None =
 
 def _attention_mask(mask: Any, shape: Shape) -> Array:
     """`mask` broadcast to `shape` (..., T, S), as uint8 (batch, T, S)."""
-    mask = np.asarray(mask)
+    try:
+        mask = as_array(mask)
+    except TypeError as error:
+        raise TypeError(f"attention: mask must be boolean and in the CPU's memory, got {error}") from None
     if mask.dtype != np.bool_:
         raise TypeError(
             f"attention: mask must be boolean, True where a query may attend a key, got {mask.dtype}; "

@@ -138,8 +138,9 @@ class Rules:
 
     def __call__(self, scores: Floats, ids: Ids) -> Floats:
         """Apply all to scores (R, V) of rows that have ids (R, T), in place."""
-        for rule in self.rules:
-            rule(scores, ids)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for rule in self.rules:
+                rule(scores, ids)
         return scores
 
     def excluded(self, length: int) -> Ids | None:
@@ -209,8 +210,12 @@ def _check_ids(options: GenerationOptions, vocab_size: int) -> None:
 
 
 def warp_temperature(scores: Floats, temperature: float) -> None:
-    """Divide the scores; in place."""
-    scores /= np.float32(temperature)
+    """Divide the scores; in place. Where they would leave float32, their distances from the largest are divided."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.abs(scores).max(where=np.isfinite(scores), initial=0) > 1e38 * float(temperature):
+            scores[...] = (scores - scores.max(axis=1, keepdims=True).astype(np.float64)) / temperature
+        else:
+            scores /= np.float32(temperature)
 
 
 def keep_top_k(scores: Floats, k: int) -> None:
@@ -254,7 +259,7 @@ def warp(scores: Floats, options: GenerationOptions, top_k: bool = True) -> Floa
 
 def softmax(scores: Floats) -> Floats:
     """Probabilities (R, V) of scores (R, V); NaN in a row that excludes every token."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         out: Floats = np.exp(scores - scores.max(axis=1, keepdims=True))
         out /= out.sum(axis=1, keepdims=True)
     return out
@@ -262,7 +267,7 @@ def softmax(scores: Floats) -> Floats:
 
 def log_softmax(scores: Floats, out: Floats | None = None) -> Floats:
     """Log-probabilities (R, V) of scores (R, V); NaN in a row that excludes every token."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         result: Floats = np.subtract(scores, scores.max(axis=1, keepdims=True), out=out)
         result -= np.log(np.exp(result).sum(axis=1, keepdims=True))
     return result

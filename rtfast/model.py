@@ -351,7 +351,8 @@ class Transformer:
             logits = self._logits([sentence], [np.concatenate(([self.config.sos_id], ids[:-1]))])
             scores.append(log_softmax(logits)[np.arange(len(ids)), ids])
         if not return_tokens:
-            scores = np.array([tokens.sum() for tokens in scores])
+            with np.errstate(over="ignore"):
+                scores = np.array([tokens.sum() for tokens in scores])
         return scores[0] if target.single else scores
 
     def _options(self, max_new_tokens: int | None, options: dict[str, Any], src: Any) -> GenerationOptions:

@@ -26,8 +26,8 @@ class Sampling(GreedySearch):
 
     def _advance(self, latest: Ids, parents: list[int] | None, so_far: Ids, running: list[int],
                  left: int) -> tuple[Ids, Floats]:
-        scores, tokens = self._candidates(latest, parents, so_far)
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            scores, tokens = self._candidates(latest, parents, so_far)
             probabilities = softmax(scores.astype(np.float64))
             ends = np.cumsum(probabilities, axis=1)
             points = np.array([[self._draws[place].random()] for place in running]) * ends[:, -1:]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backends
+from .foreign_arrays import as_array
 from .idle_workspaces import BATCH, IdleWorkspaces
 from .packing import PackedWeights
 from .transformer import decoder_program, encoder_program, memory_program
@@ -120,9 +121,9 @@ def _array(values: Any, name: str) -> Array:
     """An array of anything that has numbers, PyTorch's tensors on the CPU among it."""
     values = values.detach() if hasattr(values, "detach") else values
     try:
-        return np.asarray(values)
+        return as_array(values)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be an array: {error}") from None
+        raise TypeError(f"{name} must be an array in the CPU's memory, got {error}") from None
 
 
 def _ignored(mask: Any, name: str) -> Bools:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 #: Longer words are refused, so that cutting a text stays linear in its length whatever the vocabulary.
 MAX_WORD = 256
+#: Words without a letter or digit are looked for in every word that is unknown: more of them make loading quadratic.
+MAX_MARKS = 4096
 
 _NO_SPACE_BEFORE = frozenset(".,;:!?%)]}…»”’。，！？、")
 _NO_SPACE_AFTER = frozenset("([{¿¡«“‘")
@@ -24,8 +26,8 @@ class WordTokenizer:
     stands for all others, None to make an unknown word an error.
 
     Raises TypeError for words that are not strings; ValueError for an empty vocabulary, an empty or repeated
-    word, one with white space, of more than 256 characters or not valid Unicode, and a special word that is
-    missing.
+    word, one with white space, of more than 256 characters or not valid Unicode, more than 4096 words without a
+    letter or digit, and a special word that is missing.
 
     >>> tokenizer = WordTokenizer(["SOS", "EOS", "hello", "world", "!"])
     >>> tokenizer.encode("Hello world!")
@@ -47,6 +49,9 @@ class WordTokenizer:
             if word not in self._ids:
                 raise ValueError(f"WordTokenizer: {role} must be in the vocabulary, {word!r} is not")
         marks = [re.escape(word) for word in self._words if not any(map(str.isalnum, word))]
+        if len(marks) > MAX_MARKS:
+            raise ValueError(f"WordTokenizer: at most {MAX_MARKS} words may be without a letter or digit, "
+                             f"got {len(marks)}")
         self._marks = re.compile("(" + "|".join(marks) + ")") if marks else None
         self._most_pieces = max(len(self._cut(word)) for word in self._words)  # of "don't": 3
 

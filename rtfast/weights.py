@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtfast.foreign_arrays import as_array
 from rtfast.safetensors_file import CheckpointError
 
 if TYPE_CHECKING:
@@ -294,9 +295,11 @@ def _real_array(name: str, value: Any) -> Any:
     if isinstance(value, StoredWeight):
         return value
     try:
-        array = np.asarray(value)
+        array = as_array(value)
     except ValueError as error:  # ragged
         raise ValueError(f"weight {name} must be a rectangular array: {error}") from None
+    except TypeError as error:
+        raise TypeError(f"weight {name} must be an array in the CPU's memory, got {error}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"weight {name} must hold real numbers, got {array.dtype} ({type(value).__name__})")
     return array

@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 
+#: Whether the tests run under AddressSanitizer (tools/sanitized.py), which has a malloc of its own.
+WATCHED = os.environ.get("RTFAST_BUILD") == "address"
+
 TESTS = os.path.dirname(os.path.abspath(__file__))
 
 

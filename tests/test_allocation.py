@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 from models import ragged_ids, random_ids, random_values, ready_to_decode, small_config
-from subprocesses import printed
+from subprocesses import WATCHED, printed
 
 import rtfast
 from rtfast import backends, idle_workspaces
@@ -41,9 +41,14 @@ int posix_memalign(void **p, size_t a, size_t n) {
 """
 
 
+plain_malloc = pytest.mark.skipif(WATCHED, reason="AddressSanitizer keeps what is freed for a while")
+
+
 @pytest.fixture(scope="session")
 def counter(tmp_path_factory):
     """Path of a library that counts allocations when it is loaded before all others."""
+    if WATCHED:
+        pytest.skip("AddressSanitizer has a malloc of its own")
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or os.name != "posix" or not hasattr(ctypes.CDLL(None), "__libc_memalign"):
         pytest.skip("counting allocations needs a C compiler and glibc")
@@ -197,6 +202,7 @@ WORK = {
 }
 
 
+@plain_malloc
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc/self/statm")
 @compiled
 @pytest.mark.parametrize("kind, count, work", WORK.values(), ids=WORK.keys())

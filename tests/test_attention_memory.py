@@ -5,9 +5,11 @@ the one that started it, here a pytest that may have held more than the whole ma
 """
 
 import pytest
-from subprocesses import printed
+from subprocesses import WATCHED, printed
 
 from rtfast import backends
+
+pytestmark = pytest.mark.skipif(WATCHED, reason="AddressSanitizer's own memory would be measured")
 
 COMPILED = [name for name in backends.available() if name != "python"]
 LENGTH, WIDTH = 8192, 64

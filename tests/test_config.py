@@ -101,6 +101,20 @@ def test_positions():
         make(relative_buckets=30)
 
 
+def test_many_unknown_fields():
+    with pytest.raises(ValueError, match=r"unknown fields 'x0', .*, 'x19', ...; known are") as error:
+        Config.from_dict({"vocab_size": 7, **{f"x{i}": 0 for i in range(10**5)}})
+    assert len(str(error.value)) < 1000
+
+
+def test_distances_of_relative_positions():
+    """The buckets that grow by logarithm lie between the exact ones and relative_distance."""
+    for distance in (2, 16):
+        with pytest.raises(ValueError, match="relative_distance must be more than half of relative_buckets, 16, got"):
+            Config(7, positions="relative", relative_distance=distance)
+    Config(7, positions="relative", relative_distance=17)
+
+
 def test_only_one_form_of_norm():
     with pytest.raises(ValueError, match="rms_norm and article_layer_norm cannot both be True"):
         make(rms_norm=True, article_layer_norm=True)

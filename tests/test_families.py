@@ -181,6 +181,7 @@ def test_an_index_without_a_map(folder, tmp_path):
     ({"d_model": -4}, "d_model must be within"),
     ({"encoder_attention_heads": 0, "decoder_attention_heads": 0}, "n_heads must be within"),
     ({"decoder_ffn_dim": 7}, "encoder_ffn_dim and decoder_ffn_dim must be equal, got 50 and 7"),
+    ({"activation_function": ["tanh"] * 1000}, "activation must be one of .* got .'tanh', .{70,100}$"),
     ({"activation_function": "tanh"}, "activation must be one of .* got 'tanh'"),
     ({"model_type": "gpt2"}, "model_type must be 'rtfast-transformer' or one of 'marian'"),
     ({"vocab_size": 62}, r"embedding.weight is \(61, 40\), must be \(62, 40\)"),

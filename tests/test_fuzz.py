@@ -22,7 +22,7 @@ sys.path.insert(0, str(FUZZ))
 
 import checks as fuzz_checks  # noqa: E402
 import mutators  # noqa: E402
-from harnesses import HARNESSES  # noqa: E402
+from harnesses import HARNESSES, folders  # noqa: E402
 from harnesses.base import stored_inputs  # noqa: E402
 
 #: Inputs of each harness: most take a tenth of a millisecond, a model or a tokenizer some.
@@ -60,7 +60,9 @@ def test_a_short_run(checks):
 
 
 @pytest.mark.parametrize("name", HARNESSES)
-def test_what_once_failed(name, tmp_path):
+def test_what_once_failed(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(fuzz_checks, "MEASURED", 1)
+    monkeypatch.setattr(folders, "USED", 1)
     for package in PACKAGES.get(name, ()):
         pytest.importorskip(package, reason=f"{package} is not installed: its files are not read")
     inputs = stored_inputs("regressions", name)

@@ -147,6 +147,14 @@ def test_from_dict_refuses(change, error):
         WordTokenizer.from_dict(VOCABULARY)
 
 
+def test_a_vocabulary_of_marks():
+    """A hundred thousand of them would take seconds to compile, and each word to be cut."""
+    marks = [a + b + c + d for a in "!#$%&*+,-." for b in "./:;<=>?@[" for c in "^_{|}~" for d in "!#$%&*+"]
+    assert len(WordTokenizer(["SOS", "EOS", *marks[:4096]]).encode("!.^!")) == 1
+    with pytest.raises(ValueError, match="at most 4096 words may be without a letter or digit, got 4200"):
+        WordTokenizer(["SOS", "EOS", *marks])
+
+
 def test_a_million_repeated_characters_take_linear_time():
     tokenizer = WordTokenizer(["SOS", "EOS", "UNK", "?", "a", "a?a?a?a", "x" * 256], unknown="UNK")
     start = time.perf_counter()

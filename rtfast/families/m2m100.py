@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rtfast.config import Config
+from rtfast.config import Config, shown
 
 from .source import Source, fairseq_layers, fairseq_sizes
 
@@ -19,7 +19,7 @@ def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
     """The Config of M2M100's config.json."""
     padding = fields["pad_token_id"]
     if not isinstance(padding, int):
-        raise ValueError(f"pad_token_id must be an integer, got {padding!r}")
+        raise ValueError(f"pad_token_id must be an integer, got {shown(padding)}")
     return Config(
         **fairseq_sizes(fields), positions="tensor2tensor", position_offset=padding + 1,  # fairseq counts from there
         output_bias=False, norm_first=True, final_norm=True)

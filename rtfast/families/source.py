@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from rtfast.config import Config
     from rtfast.typing import Array, Shape
 
+from rtfast.config import shown
+
 #: Theirs -> ours (rtfast/activations.py).
 ACTIVATIONS = {
     "relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
@@ -100,8 +102,8 @@ def fairseq_sizes(fields: dict[str, Any]) -> dict[str, Any]:
     """The Config fields that Marian, BART and M2M100 say in the same words."""
     for name in ("attention_heads", "ffn_dim"):
         if fields[f"encoder_{name}"] != fields[f"decoder_{name}"]:
-            raise ValueError(f"encoder_{name} and decoder_{name} must be equal, got {fields[f'encoder_{name}']!r} "
-                             f"and {fields[f'decoder_{name}']!r}")
+            raise ValueError(f"encoder_{name} and decoder_{name} must be equal, got "
+                             f"{shown(fields[f'encoder_{name}'])} and {shown(fields[f'decoder_{name}'])}")
     d_model = fields["d_model"]
     return {
         "vocab_size": fields["vocab_size"], "d_model": d_model, "n_heads": fields["encoder_attention_heads"],
@@ -127,5 +129,5 @@ def power(d_model: object, exponent: float) -> float:
 def activation(name: object) -> str:
     """Our name of an activation. Raises ValueError for one that rtfast lacks."""
     if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {shown(name)}")
     return ACTIVATIONS[name]
