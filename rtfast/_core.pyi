@@ -7,6 +7,8 @@ is said in rtfast/reference, the specification.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+from typing_extensions import Self, disjoint_base
+
 from rtfast.packing import PackedWeights
 from rtfast.program import Buffer, Op, Program
 from rtfast.typing import Array, DType, Floats, Ids
@@ -19,10 +21,12 @@ GIVEN: Final[dict[str | None, int]]
 C_API: Final[object]
 BINDERS: Final[dict[str, Callable[..., Any]]]
 
+@disjoint_base
 class WeightMemory: ...
 
+@disjoint_base
 class PackedWeight:
-    def __init__(self, d_in: int, d_out: int, dtype: DType, memory: WeightMemory | None = None) -> None: ...
+    def __new__(cls, d_in: int, d_out: int, dtype: DType, memory: WeightMemory | None = None) -> Self: ...
     @property
     def shape(self) -> tuple[int, int]: ...
     @property
@@ -34,17 +38,21 @@ class PackedWeight:
     def put_rows(self, first: int, first_column: int, block: Array) -> None: ...
     def unpack(self) -> Floats: ...
 
+@disjoint_base
 class ScreenedWeight:
-    def __init__(self, packed: PackedWeight, bias: Floats | None) -> None: ...
+    def __new__(cls, packed: PackedWeight, bias: Floats | None) -> Self: ...
     @property
     def packed(self) -> PackedWeight: ...
 
+@disjoint_base
 class BoundProgram:
-    def __init__(self, program: Program) -> None: ...
+    def __new__(cls, program: Program) -> Self: ...
 
+@disjoint_base
 class CacheMemory:
-    def __init__(self, spec: Any, slots: int, length: int, is_float: bool) -> None: ...
+    def __new__(cls, spec: Any, slots: int, length: int, is_float: bool) -> Self: ...
 
+@disjoint_base
 class Executor:
     def __init__(self, programs: Sequence[Program], weights: PackedWeights, index: Mapping[str, Array],
                  capacity: Capacity, trace: bool) -> None: ...

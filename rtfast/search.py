@@ -59,7 +59,7 @@ class Hypothesis(NamedTuple):
     #: as text, where the model has a tokenizer
     text: str | None = None
     #: cross-attention (layers, n_heads, T, S) of each token to the source, where it was asked for
-    attention: np.ndarray | None = None
+    attention: Floats | None = None
 
 
 def best(steps: Steps, latest: Ids, parents: Sequence[int] | Ids | None, k: int, rules: Rules, ids: Ids, *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,9 @@ from rtfast.typing import Packed
 if sys.version_info >= (3, 11):
     from typing import assert_type
 else:
-    def assert_type(value: Any, _: object) -> Any:
+    Value = TypeVar("Value")
+
+    def assert_type(value: Value, _: object) -> Value:
         """What typing has from Python 3.11 on."""
         return value
 

@@ -59,7 +59,8 @@ class PackedWeight:
     @property
     def shape(self) -> tuple[int, int]:
         """(d_in, d_out)."""
-        return self._values.shape
+        d_in, d_out = self._values.shape
+        return d_in, d_out
 
     @property
     def dtype(self) -> DType:
