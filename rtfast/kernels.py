@@ -4,7 +4,7 @@ For all of them: arrays are float32 or float64 and alike within a call, and may 
 transposed, unaligned or read-only; arrays of other libraries (tensors of PyTorch on the CPU, arrays of
 Arrow, memoryviews, DLPack) are read where they lie; lists, tuples and numbers take the dtype of the
 arrays beside them, else float64. The result is a new C-contiguous array or `out`, a
-writeable array of exactly the result's shape and dtype, which may overlap inputs.
+writeable array of exactly the result's shape and dtype, which may overlap inputs, but not itself.
 A wrong type or dtype raises TypeError, a wrong shape or value ValueError; the message names the
 argument. Dimensions may be 0. NaN and infinities go the way of IEEE 754, without warnings.
 
@@ -224,7 +224,8 @@ def layer_norm(x: ArrayLike, gamma: ArrayLike | None = None, beta: ArrayLike | N
 
     (..., d) -> (..., d); gamma and beta (d,) or None each; variance is the population's;
     article=True divides by (std + eps), as the article "The Random Transformer" does. eps is
-    finite and >= 0. out may be x.
+    finite and >= 0. out may be x. Where squares overflow (float32: numbers beyond 1e19 or so) the
+    variance is infinite, and the result beta or NaN.
     """
     result = backends.active().layer_norm_directly(x, None, gamma, beta, eps, article, out)
     if result is not None:

@@ -42,8 +42,8 @@ def ends(array):
 
 
 @pytest.mark.parametrize("kernel", [
-    kernels.softmax, kernels.layer_norm, kernels.exp, lambda x, out=None: kernels.activate(x, "gelu", out),
-    lambda x, out=None: kernels.add_layer_norm(x, x, out=out)], ids=["softmax", "layer_norm", "exp", "gelu", "add"])
+    kernels.softmax, kernels.exp, lambda x, out=None: kernels.add_layer_norm(x, x, out=out)],
+    ids=["softmax", "exp", "add_layer_norm"])
 def test_row_by_row(kernel):
     x, part = huge(WIDTH)
     assert x.size > 2**31
@@ -70,12 +70,11 @@ def test_a_batch_of_products():
     assert_same_bits(ends(kernels.matmul(c, a, out=new(16, 256))), kernels.matmul(part_c, part_a))
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_attention(causal):
+def test_attention():
     (q, part_q), (k, part_k), (v, part_v) = (huge(16, 256, seed=i) for i in range(3))
     out = new(16, 256)
-    backends.active().attention(q, k, v, None, causal, 0.2, out, None, None, None)
-    assert_same_bits(ends(out), kernels.attention(part_q, part_k, part_v, causal=causal, scale=0.2))
+    backends.active().attention(q, k, v, None, True, 0.2, out, None, None, None)
+    assert_same_bits(ends(out), kernels.attention(part_q, part_k, part_v, causal=True, scale=0.2))
 
 
 def test_attention_with_a_mask_and_weights():
