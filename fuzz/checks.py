@@ -19,8 +19,8 @@ except ImportError:  # Windows: what is measured byte by byte remains
 
 #: Seconds that one input may take.
 SECONDS = 1.0
-#: Bytes of memory that one input may take: so many times its own, and these besides.
-RATIO, BASE = 20, 4 * 2**20
+#: Bytes of memory that one input may take: so many times its own, and what the harness grants besides.
+RATIO = 20
 #: Memory is measured byte by byte on each input of so many, and on each that made the process larger than this.
 MEASURED, GROWTH = 64, 16 * 2**20
 #: The process may grow by so much for one input, besides 20 times its size: what C++ and Rust take is in this alone.
@@ -104,7 +104,7 @@ class Checks:
         self._outcome(data)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        share = peak / (RATIO * len(data) + BASE)
+        share = peak / (RATIO * len(data) + self.harness.memory)
         self.memory = max(self.memory, share)
         return f"memory\n{peak} bytes for {len(data)}" if share > 1 else None
 

@@ -30,7 +30,7 @@ DEFAULTS = {".gamma": 1.0, ".beta": 0.0, ".bias": 0.0}
 MAX_MISSING_LAYERS = 100
 
 #: A file may ask for a table of positions of so many elements, or of as many as its weights have.
-MAX_POSITIONS = 2**22
+MAX_POSITIONS = 2**20
 
 #: So many names of a kind fit an error message: a hostile config could ask for half a million.
 MAX_LISTED = 1000

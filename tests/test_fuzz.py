@@ -84,6 +84,7 @@ class Bad:
     """A harness that does what its input says."""
 
     allowed = (ValueError,)
+    memory = 2**20
 
     def __init__(self, folder):
         self.folder = folder

@@ -26,6 +26,8 @@ class Harness:
 
     name = ""
     allowed = (CheckpointError,)
+    #: bytes of memory that any input may take, besides 20 times its size
+    memory = 4 * 2**20
 
     def __init__(self, folder):
         self.folder = str(folder)

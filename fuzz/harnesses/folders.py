@@ -11,11 +11,14 @@ import rtfast
 from rtfast import CheckpointError, checkpoint
 from rtfast.families import FAMILIES, family_of
 from rtfast.huggingface_folder import INDEX_FILE
+from rtfast.weights import MAX_POSITIONS
 
 from .base import Harness, family_tensors, one_of, stored_inputs, tiny_model, write_tensors
 
 #: Of those that load, a model is made and used of one in so many.
 USED = 4
+#: Bytes that a table of positions takes while it is made, in float64 and its parts.
+TABLE = 24 * MAX_POSITIONS
 
 
 def load(folder, data):
@@ -33,6 +36,7 @@ class Configs(Harness):
     """Our own config.json beside the weights of a tiny model."""
 
     name = "config"
+    memory = Harness.memory + TABLE
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -59,6 +63,7 @@ class Families(Harness):
     """config.json of the Hugging Face families, each beside weights that fit its seed."""
 
     name = "families"
+    memory = Harness.memory + TABLE
     _WORDS = ("relu", "gelu", "gelu_new", "swish", "gated-gelu", "gated-silu", "marian", "bart", "mbart", "m2m_100",
               "t5", "mt5", "decoder_vocab_size", "share_encoder_decoder_embeddings", "num_decoder_layers",
               "scale_embedding", "num_beams", "max_length", "forced_eos_token_id", "bad_words_ids",
