@@ -254,6 +254,16 @@ class Trace(Mapping[str, "Floats"]):
 
         return plot_lens(self, k, ax, **options)
 
+    def plot_positional_encoding(self, length: int = 50, ax: Any = None, **options: Any) -> Any:
+        """What the model's positions add, by position and dimension: see `plots.plot_positional_encoding`. Needs the
+        model."""
+        from .plots import plot_positional_encoding
+
+        if self.model is None:
+            raise ValueError("plot_positional_encoding: needs the model; a trace from a file has none: "
+                             "Trace.load(path, model)")
+        return plot_positional_encoding(self.model, length, ax, **options)
+
 
 def _chosen(name: str, wanted: Places | None, n: int) -> list[int]:
     """Places within n as a list, of None, a number or several."""

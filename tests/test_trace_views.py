@@ -231,6 +231,11 @@ def test_pictures(tmp_path):
     assert_same_bits(np.asarray(axes.images[0].get_array()), trace["decoder.layers.0.cross_attention.weights"][1])
     assert_same_bits(np.asarray(trace.plot_alignment(layers=1).images[0].get_array()), trace.alignment(layers=1))
     assert trace.plot_lens(k=2).images
+    table = np.asarray(trace.plot_positional_encoding(7).images[0].get_array())
+    assert np.allclose(table, rtfast.kernels.positional_encoding(7, 12))
+    trace.model = None
+    with pytest.raises(ValueError, match="plot_positional_encoding: needs the model"):
+        trace.plot_positional_encoding()
 
 
 def test_html(tmp_path):
