@@ -31,19 +31,27 @@ cdef inline Py_ssize_t up_to(Py_ssize_t n, Py_ssize_t multiple) noexcept nogil:
 
 cdef inline void add_products(
     int rows, int vectors_across, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row,
-    Py_ssize_t b_stride, Py_ssize_t k, int first_row, vec* sums,
+    Py_ssize_t b_stride, Py_ssize_t k, int n_k, int first_row, vec* sums,
 ) noexcept nogil:
-    """sums (rows, vectors_across) += a[:, k] b[k, :], from row first_row on."""
-    cdef vec right[4 * TILE_VECTORS]
-    cdef vec left
-    cdef int r, j
-    for j in range(vectors_across):
-        right[j] = load(b, j // TILE_VECTORS * b_stride + k * b_row + j % TILE_VECTORS * lanes(a))
+    """sums (rows, vectors_across) += a[:, k] b[k, :] for n_k <= TILE_K k in order, from row first_row on.
+
+    One sum takes its n_k products in a row: with another order gcc does not keep it in one register.
+    """
+    cdef vec right[TILE_K * 4 * TILE_VECTORS]
+    cdef vec left[TILE_K]
+    cdef int r, i, j
+    for i in range(n_k):
+        for j in range(vectors_across):
+            right[i * vectors_across + j] = load(
+                b, j // TILE_VECTORS * b_stride + (k + i) * b_row + j % TILE_VECTORS * lanes(a))
     for r in range(rows):
         if r >= first_row:
-            left = splat(a, r * a_stride + k)
+            for i in range(n_k):
+                left[i] = splat(a, r * a_stride + k + i)
             for j in range(vectors_across):
-                sums[r * vectors_across + j] = fma(left, right[j], sums[r * vectors_across + j])
+                for i in range(n_k):
+                    sums[r * vectors_across + j] = added_product(
+                        sums[r * vectors_across + j], left[i], right[i * vectors_across + j])
 
 
 cdef inline void tile(
@@ -76,13 +84,14 @@ cdef inline void tile(
             for j in range(panels):
                 for r in range(<int> (2 * TILE_VECTORS * lanes(a) * number_bytes(a) // 64)):
                     prefetch(<const char*> at(fetched, j * b_stride) + 64 * r)
-        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 0, sums)
-        add_products(rows, across, a, a_stride, b, b_row, b_stride, k + 1, 0, sums)
+        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, TILE_K, 0, sums)
+        if TILE_K == 1:
+            add_products(rows, across, a, a_stride, b, b_row, b_stride, k + 1, 1, 0, sums)
         k += 2
     if k < n_k:
-        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 0, sums)
+        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 1, 0, sums)
     for k in range(n_k, n_k + tail):
-        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, <int> (k - n_k + 1), sums)
+        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 1, <int> (k - n_k + 1), sums)
     for r in range(rows):
         for j in range(across):
             if accumulate:

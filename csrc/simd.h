@@ -20,21 +20,22 @@
 #endif
 
 /* The tile of a product: TILE_ROWS x TILE_VECTORS accumulators fill the register file, and
- * TILE_VECTORS is small so that 256 rows of a panel (32 KB at most) stay in the L1 cache. */
+ * TILE_VECTORS is small so that 256 rows of a panel (32 KB at most) stay in the L1 cache.
+ * TILE_K k are loaded at a time, as many as there are registers for. */
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define VECTOR_BYTES 64
-enum { TILE_ROWS = 12, TILE_VECTORS = 2 };
+enum { TILE_ROWS = 12, TILE_VECTORS = 2, TILE_K = 2 };
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
-enum { TILE_ROWS = 6, TILE_VECTORS = 2 };
+enum { TILE_ROWS = 6, TILE_VECTORS = 2, TILE_K = 1 };
 #elif defined(__aarch64__)
 #define VECTOR_BYTES 16
-enum { TILE_ROWS = 6, TILE_VECTORS = 4 };
+enum { TILE_ROWS = 6, TILE_VECTORS = 4, TILE_K = 1 };
 #else
 #define VECTOR_BYTES 16
-enum { TILE_ROWS = 6, TILE_VECTORS = 2 };
+enum { TILE_ROWS = 6, TILE_VECTORS = 2, TILE_K = 1 };
 #endif
 
 enum {
@@ -248,6 +249,27 @@ INLINE vd load_some_d(const vd *p, ptrdiff_t i, ptrdiff_t n, vd other) { return 
 INLINE void store_some_f(vf *p, ptrdiff_t i, ptrdiff_t n, vf v) { store_some_generic_f(p, i, n, v); }
 INLINE void store_some_d(vd *p, ptrdiff_t i, ptrdiff_t n, vd v) { store_some_generic_d(p, i, n, v); }
 
+#endif
+
+/* sum + a * b, in the register that holds the sum. Left to itself gcc (12) moves the sums of a product's tile from
+ * register to register: some percent of the time. */
+#if defined(__AVX2__) && defined(__FMA__) && !defined(__clang__)
+#define DEFINE_ADD_PRODUCT(S, V, M, INSTRUCTION)                                                  \
+    INLINE V added_product_##S(V sum, V a, V b) {                                                 \
+        M total = (M)sum;                                                                         \
+        __asm__(INSTRUCTION " %2, %1, %0" : "+v"(total) : "v"((M)a), "v"((M)b));                  \
+        return (V)total;                                                                          \
+    }
+#if defined(__AVX512F__)
+DEFINE_ADD_PRODUCT(f, vf, __m512, "vfmadd231ps")
+DEFINE_ADD_PRODUCT(d, vd, __m512d, "vfmadd231pd")
+#else
+DEFINE_ADD_PRODUCT(f, vf, __m256, "vfmadd231ps")
+DEFINE_ADD_PRODUCT(d, vd, __m256d, "vfmadd231pd")
+#endif
+#else
+INLINE vf added_product_f(vf sum, vf a, vf b) { return fma_f(a, b, sum); }
+INLINE vd added_product_d(vd sum, vd a, vd b) { return fma_d(a, b, sum); }
 #endif
 
 #if !defined(__AVX512F__)

@@ -10,6 +10,7 @@ cdef extern from "simd.h" nogil:
     ctypedef double vd
     enum: TILE_ROWS
     enum: TILE_VECTORS
+    enum: TILE_K
     enum: LANES_F
     enum: LANES_D
     enum: ROW_VECTORS_F
@@ -37,6 +38,8 @@ cdef extern from "simd.h" nogil:
     vd gathered_d(const vd* p, Py_ssize_t i, Py_ssize_t stride)
     vf fma_f(vf a, vf b, vf c)
     vd fma_d(vd a, vd b, vd c)
+    vf added_product_f(vf sum, vf a, vf b)
+    vd added_product_d(vd sum, vd a, vd b)
     vf larger_f(vf a, vf b)
     vd larger_d(vd a, vd b)
     vf smaller_f(vf a, vf b)
@@ -170,6 +173,14 @@ cdef inline vec fma(vec a, vec b, vec c) noexcept nogil:
         return fma_f(a, b, c)
     else:
         return fma_d(a, b, c)
+
+
+cdef inline vec added_product(vec sum, vec a, vec b) noexcept nogil:
+    """sum + a * b: fma, for sums that stay in registers through a loop."""
+    if vec is vf:
+        return added_product_f(sum, a, b)
+    else:
+        return added_product_d(sum, a, b)
 
 
 cdef inline vec larger(vec a, vec b) noexcept nogil:
