@@ -9,11 +9,19 @@ watches memory and arithmetic in C, RTFAST_DEBUG=1 has Cython check indices, int
 
 import os
 import platform
+import shutil
 import sys
+import sysconfig
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import PlatformError
 
+WINDOWS = sys.platform == "win32"
+#: What is compiled for: this machine; on Windows Python's own, which another may emulate.
+MACHINE = sysconfig.get_platform().removeprefix("win-") if WINDOWS else platform.machine().lower()
+MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(MACHINE, MACHINE)
 BUILDS = {
     "x86_64": {
         "_avx512": ["-march=x86-64-v4"],
@@ -21,18 +29,31 @@ BUILDS = {
         "_baseline": ["-march=x86-64-v2"],
     },
     "aarch64": {"_neon": []},
-}.get({"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine()), {"_baseline": []})
+}.get(MACHINE, {"_baseline": []})
 
 FLAGS = [
-    "-O3",
-    "-g0",  # a wheel without debugging symbols: a tenth of the size
     "-ffp-contract=off",  # fused multiply-adds where the source says so and nowhere else
     "-fno-math-errno",
-    "-fvisibility=hidden",
+]
+if WINDOWS:
+    # clang-cl's options are those of cl, whose /O2 is its -O3; after /clang: come clang's own.
+    BUILDS = {name: [f"/clang:{flag}" for flag in flags] for name, flags in BUILDS.items()}
+    FLAGS = [f"/clang:{flag}" for flag in FLAGS]
+    FLAGS += [f"--target={MACHINE}-pc-windows-msvc", "/Brepro"]  # no time of the build in the file
+    LINK_FLAGS = ["/Brepro"]
+    LIBRARIES = ["Synchronization"]  # WaitOnAddress
+else:
+    FLAGS += [
+        "-O3",
+        "-g0",  # a wheel without debugging symbols: a tenth of the size
+        "-fvisibility=hidden",
+    ]
+    LINK_FLAGS = ["-pthread"]
+    LIBRARIES = []
+FLAGS += [
     "-DCYTHON_INLINE=inline __attribute__((always_inline))",  # a tile's row count is a constant
     "-Wno-unused-function",
 ]
-LINK_FLAGS = ["-pthread"]
 DIRECTIVES = {}  # of Cython, in place of those in core.pyx
 if sanitizers := os.environ.get("RTFAST_SANITIZE"):
     FLAGS += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-O1", "-g"]
@@ -62,6 +83,23 @@ def leave_enums_unchecked():
     CEnumDefItemNode.analyse_enum_declarations = unchecked
 
 
+def use_clang_cl(compiler):
+    """Have clang-cl compile in place of Microsoft's cl, which has no vector extension; False where it is missing."""
+    try:
+        compiler.initialize()
+    except PlatformError:  # no Visual Studio: neither headers nor a linker
+        return False
+    folders = [Path(os.environ.get("PROGRAMFILES", ""), "LLVM", "bin")]
+    if len(above := Path(compiler.cc).parents) > 5:  # cl is VC/Tools/MSVC/its version/bin/host/target/cl.exe
+        folders.append(above[5] / "Llvm" / "x64" / "bin")
+    path = os.pathsep.join([os.environ.get("PATH", ""), *map(str, folders)])
+    found = shutil.which("clang-cl", path=path)
+    if found is None:
+        return False
+    compiler.cc = found
+    return True
+
+
 class BuildPerInstructionSet(build_ext):
     """Translates the one source to C under each module's name."""
 
@@ -77,6 +115,12 @@ class BuildPerInstructionSet(build_ext):
                 compiler_directives=DIRECTIVES)
             extension.sources = translated.sources
 
+    def build_extensions(self):
+        if WINDOWS and not (self.compiler.compiler_type == "msvc" and use_clang_cl(self.compiler)):
+            self.warn("no kernels are compiled: that takes clang-cl, which Visual Studio has as an optional component")
+            self.extensions = []
+        super().build_extensions()
+
 
 def extensions():
     if os.environ.get("RTFAST_PURE") == "1" or sys.implementation.name != "cpython":
@@ -84,7 +128,7 @@ def extensions():
     return [
         Extension(
             f"rtfast.{name}", list(SOURCES), include_dirs=["csrc", "rtfast/include"], depends=PARTS,
-            extra_compile_args=FLAGS + flags, extra_link_args=LINK_FLAGS, optional=True)
+            libraries=LIBRARIES, extra_compile_args=FLAGS + flags, extra_link_args=LINK_FLAGS, optional=True)
         for name, flags in BUILDS.items()
     ]
 

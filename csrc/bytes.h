@@ -14,7 +14,16 @@ enum { BYTE_COLUMNS = 32, BYTE_ROWS = 8 };
 
 #define WITH_VNNI __attribute__((target("avx512vnni")))
 
+#if defined(_WIN32) /* where the linker finds nothing for __builtin_cpu_supports */
+#include <intrin.h>
+static inline int can_multiply_bytes(void) {
+    int registers[4]; /* eax, ebx, ecx, edx */
+    __cpuidex(registers, 7, 0);
+    return registers[2] >> 11 & 1;
+}
+#else
 static inline int can_multiply_bytes(void) { return __builtin_cpu_supports("avx512vnni"); }
+#endif
 
 /* upper (rows, BYTE_COLUMNS) = (x w - offsets) * x_scale * scales + bias + a norms + b errors.
  * x: (rows, 4 fours) unsigned bytes, stride apart; w: a panel of signed ones. */

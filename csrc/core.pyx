@@ -19,9 +19,6 @@ from libc.math cimport INFINITY, log, sqrt, sqrtf
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from libc.string cimport memcmp, memcpy, memset
 
-cdef extern from "platform.h" nogil:
-    int sched_yield()
-
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept  # nonzero: the exception is set, and is ours to raise
 

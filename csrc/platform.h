@@ -1,17 +1,31 @@
-/* What the thread team needs of the machine and the operating system: atomics, a pause,
+/* What the thread team needs of the machine and the operating system: atomics, a pause, the time,
  * sleeping until a word changes, starting a thread, and being told of a fork. */
 #ifndef RTFAST_PLATFORM_H
 #define RTFAST_PLATFORM_H
 
+#if defined(_WIN32)
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#ifndef _WIN32_WINNT
+#define _WIN32_WINNT 0x0602 /* Windows 8, the first with WaitOnAddress */
+#endif
+#include <windows.h>
+#include <process.h>
+#else
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <time.h>
+#endif
 #include <stdint.h>
 #include <stdlib.h>
-#include <time.h>
 
 static inline int64_t atomic_get(int64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
 static inline void atomic_set(int64_t *word, int64_t x) { __atomic_store_n(word, x, __ATOMIC_RELEASE); }
@@ -27,11 +41,23 @@ static inline void pause_briefly(void) {
 #endif
 }
 
+#if defined(_WIN32)
+static inline int64_t nanoseconds(void) {
+    LARGE_INTEGER ticks, frequency;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&frequency);
+    return ticks.QuadPart / frequency.QuadPart * 1000000000 +
+           ticks.QuadPart % frequency.QuadPart * 1000000000 / frequency.QuadPart;
+}
+static inline void yield_core(void) { SwitchToThread(); }
+#else
 static inline int64_t nanoseconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
+static inline void yield_core(void) { sched_yield(); }
+#endif
 
 /* sleep_while(word, value): return once *word may differ from value. wake_all(word): after a change. */
 #if defined(__linux__)
@@ -69,6 +95,10 @@ static inline int64_t this_thread(void) { return 0; }
 static inline int this_cpu(void) { return -1; }
 static inline void keep_off(int64_t thread, int cpu) { (void)thread; (void)cpu; }
 
+#if defined(_WIN32)
+static inline void sleep_while(int64_t *word, int64_t value) { WaitOnAddress(word, &value, sizeof value, INFINITE); }
+static inline void wake_all(int64_t *word) { WakeByAddressAll(word); }
+#else
 static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t sleep_condition = PTHREAD_COND_INITIALIZER;
 static inline void sleep_while(int64_t *word, int64_t value) {
@@ -83,8 +113,38 @@ static inline void wake_all(int64_t *word) {
     pthread_mutex_unlock(&sleep_mutex);
 }
 #endif
+#endif
 
 /* Start a detached thread that takes no signals (Python handles them on its main thread). 0 on success. */
+#if defined(_WIN32)
+struct thread_start {
+    void *(*body)(void *);
+    void *argument;
+};
+static unsigned __stdcall begin_thread(void *start) {
+    struct thread_start it = *(struct thread_start *)start;
+    free(start);
+    it.body(it.argument);
+    return 0;
+}
+static inline int start_thread(void *(*body)(void *), void *argument) {
+    struct thread_start *start = (struct thread_start *)malloc(sizeof *start);
+    uintptr_t thread;
+    if (!start) return -1;
+    start->body = body;
+    start->argument = argument;
+    thread = _beginthreadex(NULL, 0, begin_thread, start, 0, NULL);
+    if (!thread) {
+        free(start);
+        return -1;
+    }
+    CloseHandle((HANDLE)thread);
+    return 0;
+}
+
+/* There is no fork. */
+static inline int call_after_fork_in_child(void (*function)(void)) { (void)function; return 0; }
+#else
 static inline int start_thread(void *(*body)(void *), void *argument) {
     pthread_t thread;
     pthread_attr_t attributes;
@@ -101,6 +161,7 @@ static inline int start_thread(void *(*body)(void *), void *argument) {
 }
 
 static inline int call_after_fork_in_child(void (*function)(void)) { return pthread_atfork(NULL, NULL, function); }
+#endif
 
 /* Memory that starts on a cache line; NULL where there is none. Zeroed pages are only taken once they are
  * touched. Give back with release_memory(), which takes NULL too. */

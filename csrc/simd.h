@@ -15,8 +15,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#if !defined(__GNUC__)
-#error "rtfast's kernels need the vector extension of GCC or clang"
+#if !defined(__GNUC__) && !defined(__clang__) /* clang-cl is clang, but does not say that it is like GCC */
+#error "rtfast's kernels need the vector extension of GCC or clang: Microsoft's cl cannot compile them, clang-cl can"
 #endif
 
 /* The tile of a product: TILE_ROWS x TILE_VECTORS accumulators fill the register file, and

@@ -14,6 +14,7 @@ cdef extern from "platform.h" nogil:
     int64_t atomic_swap(int64_t* word, int64_t x)
     void pause_briefly()
     int64_t nanoseconds()
+    void yield_core()
     void sleep_while(int64_t* word, int64_t value)
     void wake_all(int64_t* word)
     int64_t this_thread()
@@ -68,7 +69,7 @@ cdef inline void pause_or_yield(int* spins) noexcept nogil:
     if spins[0] < SPINS_BEFORE_YIELD:
         pause_briefly()
     else:
-        sched_yield()
+        yield_core()
 
 
 cdef void look_for_signals(Run* run) noexcept nogil:
