@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-# cython: binding=True, embedsignature=True
+# cython: binding=True, embedsignature=True, freethreading_compatible=True
 """rtfast's compiled core: kernels and executor, built once per instruction set from these sources.
 
 simd.pxi       vectors of the machine          team.pxi        threads and lists of tasks
