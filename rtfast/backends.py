@@ -134,7 +134,8 @@ def _choose() -> str:
 
 NO_COMPILED_BUILD = (
     f"no compiled build for {platform.machine()} is installed. For the fast one, install a C compiler "
-    "(Debian: apt install gcc python3-dev; macOS: xcode-select --install) and run "
+    "(Debian: apt install gcc python3-dev; macOS: xcode-select --install; Windows: Visual Studio's C++ tools with its "
+    "component clang-cl) and run "
     "'pip install --force-reinstall --no-binary rtfast rtfast', or 'pip install .' in a clone."
 )
 

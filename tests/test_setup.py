@@ -1,0 +1,79 @@
+"""setup.py on Windows: which compiler it takes, and with which flags. What it builds here, all tests run on."""
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+setuptools = pytest.importorskip("setuptools", minversion="77")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="stands in for Windows")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """The names of setup.py, run as on x86-64 Windows, and what it gave to setup()."""
+    given = {}
+    pytest.importorskip("setuptools.command.build_ext")  # before, like the next line: as of this system
+    sysconfig.get_config_vars()
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("RTFAST_PURE", raising=False)
+    with monkeypatch.context() as windows:
+        windows.setattr(sys, "platform", "win32")
+        windows.setattr(sysconfig, "get_platform", lambda: "win-amd64")
+        windows.setattr(setuptools, "setup", given.update)
+        names = {}
+        exec(compile((ROOT / "setup.py").read_text(encoding="utf-8"), "setup.py", "exec"), names)
+    return {**names, **given}
+
+
+class Compiler:
+    """Of setuptools for Windows, as far as setup.py sees it."""
+
+    compiler_type = "msvc"
+
+    def __init__(self, cl, error=None):
+        self.cl, self.error, self.cc = cl, error, None
+
+    def initialize(self):
+        if self.error:
+            raise self.error
+        self.cc = str(self.cl)
+
+
+def program(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_three_builds_with_flags_of_clang_cl(script):
+    flags = {extension.name: extension.extra_compile_args for extension in script["ext_modules"]}
+    assert list(flags) == ["rtfast._avx512", "rtfast._avx2", "rtfast._baseline"]
+    assert "/clang:-march=x86-64-v3" in flags["rtfast._avx2"]
+    for args in flags.values():
+        assert {"/clang:-ffp-contract=off", "--target=x86_64-pc-windows-msvc", "/Brepro"} <= set(args)
+        assert all(arg.startswith(("/", "--target=", "-D", "-W")) for arg in args)
+    assert all(extension.libraries == ["Synchronization"] for extension in script["ext_modules"])
+
+
+def test_clang_cl_of_the_path_of_llvm_and_of_visual_studio(script, tmp_path, monkeypatch):
+    use = script["use_clang_cl"]
+    compiler = Compiler(program(tmp_path / "VC" / "Tools" / "MSVC" / "14.4" / "bin" / "HostX64" / "x64" / "cl.exe"))
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    monkeypatch.setenv("PROGRAMFILES", str(tmp_path / "Program Files"))
+    assert not use(compiler) and compiler.cc == str(compiler.cl)
+    folders = [tmp_path / "VC" / "Tools" / "Llvm" / "x64" / "bin", tmp_path / "Program Files" / "LLVM" / "bin",
+               tmp_path / "nothing"]
+    for folder in folders:
+        there = program(folder / "clang-cl")
+        assert use(compiler) and compiler.cc == str(there)
+
+
+def test_without_visual_studio(script):
+    error = setuptools.errors.PlatformError("Microsoft Visual C++ 14.0 or greater is required")
+    assert not script["use_clang_cl"](Compiler("cl.exe", error))
