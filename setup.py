@@ -7,15 +7,18 @@ Two builds look for mistakes, and tools/sanitized.py runs the tests on them: RTF
 watches memory and arithmetic in C, RTFAST_DEBUG=1 has Cython check indices, integers and divisions.
 """
 
+import gzip
 import os
 import platform
 import shutil
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 from setuptools.errors import PlatformError
 
 WINDOWS = sys.platform == "win32"
@@ -122,6 +125,26 @@ class BuildPerInstructionSet(build_ext):
         super().build_extensions()
 
 
+class SourceArchive(sdist):
+    """Has the same bytes whenever it is built, where SOURCE_DATE_EPOCH gives one time for all files, as in wheels."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, **owners):
+        if "SOURCE_DATE_EPOCH" not in os.environ or format != "gztar":
+            return super().make_archive(base_name, format, root_dir, base_dir, **owners)
+        time = int(os.environ["SOURCE_DATE_EPOCH"])
+
+        def plain(member):
+            member.mtime, member.uid, member.gid, member.uname, member.gname = time, 0, 0, "", ""
+            member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            return member
+
+        path = f"{base_name}.tar.gz"
+        with (open(path, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=time) as packed,
+              tarfile.open(fileobj=packed, mode="w") as archive):
+            archive.add(base_dir, filter=plain)  # in the order of names
+        return path
+
+
 def extensions():
     if os.environ.get("RTFAST_PURE") == "1" or sys.implementation.name != "cpython":
         return []
@@ -133,4 +156,4 @@ def extensions():
     ]
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildPerInstructionSet})
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildPerInstructionSet, "sdist": SourceArchive})

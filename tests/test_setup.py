@@ -1,8 +1,10 @@
-"""setup.py on Windows: which compiler it takes, and with which flags. What it builds here, all tests run on."""
+"""setup.py as on Windows: which compiler it takes, with which flags. Source archives of the same bytes."""
 
+import importlib
 import os
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def script(monkeypatch):
     """The names of setup.py, run as on x86-64 Windows, and what it gave to setup()."""
     given = {}
-    pytest.importorskip("setuptools.command.build_ext")  # before, like the next line: as of this system
+    for command in ("build_ext", "sdist"):
+        importlib.import_module(f"setuptools.command.{command}")  # before, like the next line: as of this system
     sysconfig.get_config_vars()
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("RTFAST_PURE", raising=False)
@@ -77,3 +80,21 @@ def test_clang_cl_of_the_path_of_llvm_and_of_visual_studio(script, tmp_path, mon
 def test_without_visual_studio(script):
     error = setuptools.errors.PlatformError("Microsoft Visual C++ 14.0 or greater is required")
     assert not script["use_clang_cl"](Compiler("cl.exe", error))
+
+
+def test_a_source_archive_of_another_day_has_the_same_bytes(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    command = script["SourceArchive"](setuptools.Distribution({"name": "package"}))
+    files = [program(tmp_path / "package" / name) for name in ("b.py", "a.py", "folder/c.py")]
+    archives = []
+    for day in range(2):
+        for file in files:
+            os.utime(file, (86400 * day, 86400 * day))
+            file.chmod(0o755 if day else 0o744)
+        archives.append(Path(command.make_archive(f"archive{day}", "gztar", base_dir="package")).read_bytes())
+    assert archives[0] == archives[1]
+    with tarfile.open(tmp_path / "archive0.tar.gz") as archive:
+        names = ["package", "package/a.py", "package/b.py", "package/folder", "package/folder/c.py"]
+        assert archive.getnames() == names
+        assert {member.mtime for member in archive} == {1700000000}
