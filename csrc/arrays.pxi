@@ -62,6 +62,7 @@ cdef int run_ops(const Op* ops, Py_ssize_t n_ops, int wanted) except -1:
     return check_run(&run)
 
 
+@cython.no_gc  # which would clear `memory` before __dealloc__ asks for it; nothing here can be part of a cycle
 cdef class PackedWeight:
     """A weight (d_in, d_out) in the panels that the product reads; see csrc/matmul.pxi."""
 

@@ -13,6 +13,7 @@ screen.pxi     the same without all logits   roofline.pxi    what the core can d
 weight_memory.pxi  where packed weights lie  capi.pxi       the kernels for C and Cython
 """
 
+cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer)
 from libc.math cimport INFINITY, log, sqrt, sqrtf

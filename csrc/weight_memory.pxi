@@ -13,6 +13,7 @@ cdef enum:
     MOST_MAPPED = 64 << 20           # bytes to map ahead: what is not used of them is never touched
 
 
+@cython.no_gc  # as PackedWeight
 cdef class WeightMemory:
     """Memory for weights that live and die together: it goes when the last of them has gone. Not for two threads."""
 

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 from models import ragged_ids, random_ids, random_values, ready_to_decode, small_config
-from subprocesses import WATCHED, printed
+from subprocesses import WATCHED, printed, python
 
 import rtfast
 from rtfast import backends, idle_workspaces
@@ -304,3 +304,20 @@ def test_a_workspace_that_failed_is_not_used_again(backend, made, monkeypatch):
             model.generate([3, 4, 5], 5)
     assert model.generate([3, 4, 5], 5) == expected
     assert len(made) == 2
+
+
+@compiled
+def test_weights_that_go_with_a_cycle(name):
+    done = python("""if True:
+        import gc
+        import numpy as np
+        from rtfast import backends
+        backend = backends.active()
+        for n in (8, 300):  # the large ones lie side by side
+            memory = backend.weight_memory()
+            weight = backend.pack(np.ones((n, n), np.float32), False, memory)
+            cycle = [weight, memory]
+            cycle.append(cycle)
+            del memory, weight, cycle
+            print(gc.collect() > 0)""", RTFAST_BACKEND=name)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["True", "True"], "")
