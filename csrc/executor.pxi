@@ -61,19 +61,26 @@ cdef class CacheMemory:
 
     cdef Cache cache
 
-    def __cinit__(self, spec, Py_ssize_t slots, Py_ssize_t length, bint is_float):
+    def __cinit__(self, spec, Py_ssize_t slots, Py_ssize_t length, bint is_float, bint has_beams):
         cdef Py_ssize_t size = 4 if is_float else 8
         cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL)
         cdef Py_ssize_t capacity = up_to(length, nr)
         cdef size_t keys = slots * spec.heads * keys_numbers(capacity, spec.d_key) * size
         cdef size_t values = slots * spec.heads * capacity * up_to(spec.d_value, nr) * size
-        self.cache = Cache(NULL, NULL, capacity, spec.heads, spec.d_key, spec.d_value)
+        cdef Py_ssize_t places = slots * spec.heads, width = nr // TILE_VECTORS
+        self.cache = Cache(NULL, NULL, capacity, spec.heads, spec.d_key, spec.d_value, NULL, NULL)
         self.cache.keys = allocate_zeroed(keys)
         self.cache.values = allocate_zeroed(values)
+        if has_beams and keys > OPEN_KEYS_FROM:
+            self.cache.open_keys = allocate_zeroed(places * width * spec.d_key * size)
+            self.cache.open_group = <int32_t*> allocate(places * sizeof(int32_t))
+            memset(self.cache.open_group, 0xff, places * sizeof(int32_t))  # -1
 
     def __dealloc__(self):
         release_memory(self.cache.keys)
         release_memory(self.cache.values)
+        release_memory(self.cache.open_keys)
+        release_memory(self.cache.open_group)
 
 
 cdef class Executor:
@@ -101,8 +108,9 @@ cdef class Executor:
             for spec in program.caches:
                 if spec.name not in self.caches:
                     length = capacity.target_length if spec.role == "self" else capacity.source_length
-                    slots = capacity.sequences * (capacity.lanes if spec.role == "self" else 1)
-                    self.caches[spec.name] = CacheMemory(spec, slots, length, self.is_float)
+                    lanes = capacity.lanes if spec.role == "self" else 1
+                    self.caches[spec.name] = CacheMemory(
+                        spec, capacity.sequences * lanes, length, self.is_float, lanes > 1)
             bound = BoundProgram(program)
             self.programs.append(bound)
             if trace:  # one program's buffers after the other's
