@@ -71,9 +71,9 @@ cdef class PackedWeight:
     cdef readonly object dtype
     cdef Py_ssize_t d_in, d_out
     cdef bint is_float
-    cdef WeightMemory memory         # where the panels lie, or None
+    cdef LargeMemory memory         # where the panels lie, or None
 
-    def __cinit__(self, Py_ssize_t d_in, Py_ssize_t d_out, dtype, WeightMemory memory=None):
+    def __cinit__(self, Py_ssize_t d_in, Py_ssize_t d_out, dtype, LargeMemory memory=None):
         cdef Py_ssize_t nr
         self.is_float = dtype.itemsize == 4
         nr = panel_width(<vf*> NULL) if self.is_float else panel_width(<vd*> NULL)
@@ -165,7 +165,7 @@ def packed_empty(Py_ssize_t d_in, Py_ssize_t d_out, dtype, memory=None):
 def pack(weight, transposed=False, memory=None):
     """A PackedWeight of a weight (d_in, d_out), or of one that lies transposed as (d_out, d_in).
 
-    memory: a WeightMemory for it, None for memory of its own.
+    memory: a LargeMemory for it, None for memory of its own.
     """
     cdef Py_ssize_t rows = weight.shape[0], columns = weight.shape[1]
     cdef PackedWeight packed

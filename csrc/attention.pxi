@@ -206,7 +206,7 @@ cdef void score_group(
 cdef void score_panel(
     const Head* head, Py_ssize_t slot, Py_ssize_t first, Py_ssize_t end, const vec* q, vec* scores, vec* scratch,
 ) noexcept nogil:
-    """scores (NR,) = q k^T for one query and the panel of keys at `first` in a slot, of which those before `end` matter."""
+    """scores (NR,) = q k^T for one query and the panel at `first` in a slot; only keys before `end` count."""
     cdef Py_ssize_t nr = panel_width(q), opened = open_from(head, slot, q)
     product(q, 0, 1, at(<const vec*> head.keys, slot * head.keys_slot + first * head.d_key), nr, nr * head.d_key,
             head.d_key, nr, scores, nr, NULL, IDENTITY, False, scratch)
@@ -226,7 +226,8 @@ cdef void score_newest(
             memcpy(at(rows, (t - first) * head.d_key), at(open_rows(head, slot, q), (t - first) * head.d_key),
                    head.d_key * number_bytes(q))
         else:
-            unpack_key(at(<const vec*> head.keys, slot * head.keys_slot), t, head.d_key, at(rows, (t - first) * head.d_key))
+            unpack_key(at(<const vec*> head.keys, slot * head.keys_slot), t, head.d_key,
+                       at(rows, (t - first) * head.d_key))
     score_group(head, rows, q, 0, 1, scores, lanes(q), scratch)
 
 
