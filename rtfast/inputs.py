@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .config import shown
 from .foreign_arrays import as_array
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ def read_source(given: Any, name: str, config: Config, tokenizer: Tokenizer | No
     truncation: a longer one keeps its first max_length - 1 tokens and its last, which may be EOS.
     Raises TypeError for what holds no integers, ValueError for ids and lengths that the model does not have.
     """
-    if not isinstance(truncation, bool):
-        raise TypeError(f"truncation must be True or False, got {truncation!r}")
+    check_switch("truncation", truncation)
     encode = None if tokenizer is None else tokenizer.encode
     return _read(given, _Kind(name, config, encode, config.pad_id, config.vocab_size, None, truncation))
 
@@ -106,6 +106,12 @@ def read_prefixes(given: Any, name: str, config: Config, n: int) -> list[Ids]:
         raise ValueError(f"{name} must be one row of ids, or one for each of the {n} sources, got "
                          f"{len(batch.sentences)}")
     return batch.sentences
+
+
+def check_switch(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
 
 
 def check_batch_tokens(tokens: Any) -> None:
@@ -181,6 +187,14 @@ def _batch(sentences: Sequence[Any], kind: _Kind, width: int | None) -> Batch:
     return Batch([_check(ids, f"{kind.name}[{b}]", kind) for b, ids in enumerate(sentences)], False, width)
 
 
+def _largest(ids: Ids) -> int:
+    """The largest of some ids, a negative one counting as a huge unsigned number."""
+    if len(ids) <= 16:  # Python is faster than NumPy's start
+        values = ids.tolist()
+        return max(values) if min(values) >= 0 else 1 << 63
+    return int(np.maximum.reduce(ids.view(np.uint64)))
+
+
 def _check(ids: Any, name: str, kind: _Kind) -> Ids:
     """One sentence as an int64 array without its tail of padding, a first token that is `start` kept."""
     ids, pad, most = np.asarray(ids), kind.pad, kind.config.max_length
@@ -202,7 +216,7 @@ def _check(ids: Any, name: str, kind: _Kind) -> Ids:
     if len(ids) > most:
         raise ValueError(f"{name} has {len(ids)} tokens, more than the model's max_length of {most}"
                          + (" (truncation=True cuts it)" if name.startswith("src") else ""))
-    if np.maximum.reduce(ids.view(np.uint64)) >= kind.words:  # a negative id is a huge unsigned number
+    if _largest(ids) >= kind.words:
         bad = np.flatnonzero((ids < 0) | (ids >= kind.words))
         raise ValueError(f"{name}[{bad[0]}] is {ids[bad[0]]}, outside the vocabulary of {kind.words} words")
     return ids
