@@ -98,6 +98,10 @@ cdef class Executor:
     cdef list programs
     cdef dict caches
     cdef object weights, index
+    cdef int64_t* target_ids         # arrays of the index that `run_steps` writes and reads
+    cdef int64_t* target_positions
+    cdef int64_t* target_keys
+    cdef int64_t* top_ids
     cdef bint is_float
     cdef object capacity
     cdef char* arena                 # the buffers of whichever program runs
@@ -112,6 +116,8 @@ cdef class Executor:
         trace: keep every intermediate, and what only a trace shows."""
         cdef size_t end = 0
         self.weights, self.index, self.capacity = weights, index, capacity
+        self.target_ids, self.target_positions = self.indices("target_ids"), self.indices("target_positions")
+        self.target_keys, self.top_ids = self.indices("target_keys"), self.indices("top_ids")
         self.is_float = weights.dtype.itemsize == 4
         self.caches, self.programs = {}, []
         cdef LargeMemory large = LargeMemory()
@@ -344,10 +350,10 @@ cdef class Executor:
         tokens, values (most steps, targets): what was chosen. Returns how many steps were made.
         """
         cdef BoundProgram bound = self.programs[which]
-        cdef int64_t* ids = self.indices("target_ids")
-        cdef int64_t* positions = self.indices("target_positions")
-        cdef int64_t* keys = self.indices("target_keys")
-        cdef int64_t* chosen = self.indices("top_ids")
+        cdef int64_t* ids = self.target_ids
+        cdef int64_t* positions = self.target_positions
+        cdef int64_t* keys = self.target_keys
+        cdef int64_t* chosen = self.top_ids
         cdef int64_t* last = <int64_t*> address(ends)
         cdef int64_t* to = <int64_t*> address(tokens)
         cdef char* to_values = <char*> address(values)

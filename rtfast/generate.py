@@ -14,7 +14,7 @@ from .logits_rules import rules_of
 from .sampling import Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from rtfast.config import Config
     from rtfast.generation_options import Limits
@@ -100,7 +100,8 @@ def search(workspace: Workspace, decoders: tuple[int, int, int | None], options:
     for _ in one_by_one:
         pass
     hypotheses, bad = one_by_one.hypotheses, one_by_one.bad
-    found = [hypotheses[i:i + many] for i in range(0, len(hypotheses), many)]
+    found = [[one] for one in hypotheses] if many == 1 else [
+        hypotheses[i:i + many] for i in range(0, len(hypotheses), many)]
     return found, None if bad is None else divmod(bad, many)
 
 

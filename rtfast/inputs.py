@@ -132,7 +132,7 @@ def _read(given: Any, kind: _Kind) -> Batch:
         if any(np.ndim(_plain(sentence, kind.name)) for sentence in given):  # of several lengths, or with an empty one
             return _batch([_plain(sentence, kind.name) for sentence in given], kind, None)
     if array.ndim == 1:
-        return one(_check(array, kind.name, kind))
+        return one(_check(array, kind.name, kind, isinstance(given, (list, tuple))))
     if array.ndim == 2:
         return _batch(list(array), kind, array.shape[1])
     if array.ndim == 3 and isinstance(given, (list, tuple)):
@@ -195,14 +195,17 @@ def _largest(ids: Ids) -> int:
     return int(np.maximum.reduce(ids.view(np.uint64)))
 
 
-def _check(ids: Any, name: str, kind: _Kind) -> Ids:
-    """One sentence as an int64 array without its tail of padding, a first token that is `start` kept."""
+def _check(ids: Any, name: str, kind: _Kind, ours: bool = False) -> Ids:
+    """One sentence as an int64 array without its tail of padding, a first token that is `start` kept.
+
+    ours: nobody else writes to ids; else they are copied.
+    """
     ids, pad, most = np.asarray(ids), kind.pad, kind.config.max_length
     if ids.ndim != 1:
         raise ValueError(f"{name} must be a row of ids, got shape {ids.shape}")
     if ids.size and ids.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integer ids, got {ids.dtype}")
-    ids = ids.astype(np.int64)
+    ids = ids.astype(np.int64, copy=not ours)
     if pad is not None and len(ids) and ids.item(-1) == pad:
         others = np.flatnonzero(ids != pad)
         kept = 1 if kind.start == pad and ids[:1] == pad else 0

@@ -385,7 +385,8 @@ class Transformer:
             raise ValueError("stopping_criteria: no token is sure before beam search has ended; use num_beams=1")
         results: list[Any] = [None] * len(batch.sentences)
         for places in generate.parts(batch.sentences, prompts, options, max_batch_tokens):
-            sentences, begun = [batch.sentences[p] for p in places], np.array([prompts[p] for p in places])
+            sentences = [batch.sentences[p] for p in places]
+            begun = np.array([prompts[p] for p in places]) if len(places) > 1 else prompts[places[0]][None]
             limits = options.limits(begun.shape[1], self.config.max_length)
             lanes = generate.lanes(options)
             targets = begun if lanes == 1 else np.repeat(begun, lanes, axis=0)

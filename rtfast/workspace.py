@@ -56,6 +56,9 @@ class Capacity(NamedTuple):
 def capacity_for(sources: Sequence[Any], targets: Iterable[Any], steps: int = 0, lanes: int = 1) -> Capacity:
     """The `Capacity` that the sentences take; with `steps`, `lanes` targets of each grow token by token to that
     length."""
+    if len(sources) == 1 and steps and lanes == 1:  # one sentence: a small model's takes little longer than this
+        length = len(sources[0])
+        return Capacity(1, length, length, max(1, *map(len, targets)), steps, 1)
     lengths, target_lengths = list(map(len, sources)), list(map(len, targets))
     rows = max(sum(target_lengths), len(sources) * lanes if steps else 0)
     return Capacity(len(sources), sum(lengths), max(lengths), rows, max([steps, *target_lengths]), lanes)
@@ -158,7 +161,7 @@ class Workspace:
         tokens, values = np.empty((most, n), np.int64), np.empty((most, n), self._dtype)
         steps = self._executor.run_steps(which, n, position, self._longest_memory, ends, tokens, values)
         self._position = position + steps
-        return tokens[:steps], values[:steps]
+        return (tokens, values) if steps == most else (tokens[:steps], values[:steps])
 
     def keep(self, running: Sequence[int] | Ids) -> None:
         """Go on with these of the running targets only, given by their places: no cache moves."""
