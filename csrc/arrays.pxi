@@ -62,7 +62,7 @@ cdef int run_ops(const Op* ops, Py_ssize_t n_ops, int wanted) except -1:
     return check_run(&run)
 
 
-@cython.no_gc  # which would clear `memory` before __dealloc__ asks for it; nothing here can be part of a cycle
+@cython.no_gc  # as LargeMemory: `memory` has to be there in __dealloc__
 cdef class PackedWeight:
     """A weight (d_in, d_out) in the panels that the product reads; see csrc/matmul.pxi."""
 
@@ -72,9 +72,9 @@ cdef class PackedWeight:
     cdef readonly object dtype
     cdef Py_ssize_t d_in, d_out
     cdef bint is_float
-    cdef WeightMemory memory         # where the panels lie, or None
+    cdef LargeMemory memory         # where the panels lie, or None
 
-    def __cinit__(self, Py_ssize_t d_in, Py_ssize_t d_out, dtype, WeightMemory memory=None):
+    def __cinit__(self, Py_ssize_t d_in, Py_ssize_t d_out, dtype, LargeMemory memory=None):
         cdef Py_ssize_t nr
         self.is_float = dtype.itemsize == 4
         nr = panel_width(<vf*> NULL) if self.is_float else panel_width(<vd*> NULL)
@@ -166,7 +166,7 @@ def packed_empty(Py_ssize_t d_in, Py_ssize_t d_out, dtype, memory=None):
 def pack(weight, transposed=False, memory=None):
     """A PackedWeight of a weight (d_in, d_out), or of one that lies transposed as (d_out, d_in).
 
-    memory: a WeightMemory for it, None for memory of its own.
+    memory: a LargeMemory for it, None for memory of its own.
     """
     cdef Py_ssize_t rows = weight.shape[0], columns = weight.shape[1]
     cdef PackedWeight packed
@@ -369,7 +369,7 @@ cdef void set_plain_attention(
         numbers[batch + i] = i
         numbers[2 * batch + i] = i * length
     numbers[3 * batch] = batch * length
-    cache[0] = Cache(NULL, NULL, up_to(n_keys, nr), 1, d_key, d_value)
+    cache[0] = Cache(NULL, NULL, up_to(n_keys, nr), 1, d_key, d_value, NULL, NULL)
     op.arguments.attention = AttentionArguments(
         q, d_key, 0, cache, numbers + 2 * batch, numbers, numbers + batch, NULL, 0, NULL, k, v, batch, 0, 0, out,
         d_value, 0, scale, causal, False, NULL, 0, mask, NULL, NULL, NULL, NOTHING_GIVEN, length, n_keys)

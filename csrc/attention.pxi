@@ -21,7 +21,10 @@ cdef struct Head:
     Py_ssize_t d_key, d_value, n_keys
     const int32_t* ancestors         # (n_keys,): the slot of each, `keys` and `values` being of slot 0; or NULL
     Py_ssize_t keys_slot, values_slot  # numbers from one slot to the next
-
+    const void* open_keys            # of slot 0, where there are ancestors: the open group in rows; or NULL
+    const int32_t* open_group        # of slot 0 likewise: which one that is, or -1
+    Py_ssize_t heads                 # from one slot to the next in open_group
+    void* room                       # for a group of keys, in rows and packed
 
 
 cdef void attend_masked(
@@ -177,6 +180,57 @@ cdef void weigh_values(
         k += chunk
 
 
+cdef inline Py_ssize_t open_from(const Head* head, Py_ssize_t slot, const vec* like) noexcept nogil:
+    """The position at which the open group of a slot starts; far away where none is open."""
+    if head.open_keys == NULL or head.open_group[slot * head.heads] < 0:
+        return PY_SSIZE_T_MAX
+    return head.open_group[slot * head.heads] * lanes(like)
+
+
+cdef inline const vec* open_rows(const Head* head, Py_ssize_t slot, const vec* like) noexcept nogil:
+    return at(<const vec*> head.open_keys, slot * head.heads * lanes(like) * head.d_key)
+
+
+cdef void score_group(
+    const Head* head, const vec* rows, const vec* q, Py_ssize_t q_stride, Py_ssize_t n_queries, vec* scores,
+    Py_ssize_t stride, vec* scratch,
+) noexcept nogil:
+    """scores (n_queries, lanes) = q k^T for a group of keys in rows."""
+    cdef Py_ssize_t width = lanes(q)
+    cdef vec* packed = at(<vec*> head.room, width * head.d_key)
+    # Rows of one vector, not of a panel: what a tile reads past it belongs to the next row, or pads the last one.
+    pack_group(rows, head.d_key, head.d_key, packed, width)
+    product(q, q_stride, n_queries, packed, width, 0, head.d_key, width, scores, stride, NULL, IDENTITY, False, scratch)
+
+
+cdef void score_panel(
+    const Head* head, Py_ssize_t slot, Py_ssize_t first, Py_ssize_t end, const vec* q, vec* scores, vec* scratch,
+) noexcept nogil:
+    """scores (NR,) = q k^T for one query and the panel at `first` in a slot; only keys before `end` count."""
+    cdef Py_ssize_t nr = panel_width(q), opened = open_from(head, slot, q)
+    product(q, 0, 1, at(<const vec*> head.keys, slot * head.keys_slot + first * head.d_key), nr, nr * head.d_key,
+            head.d_key, nr, scores, nr, NULL, IDENTITY, False, scratch)
+    if first <= opened < end:
+        score_group(head, open_rows(head, slot, q), q, 0, 1, at(scores, opened - first), nr, scratch)
+
+
+cdef void score_newest(
+    const Head* head, Py_ssize_t first, Py_ssize_t n, const vec* q, vec* scores, vec* scratch,
+) noexcept nogil:
+    """scores (lanes,) = q k^T for one query and the keys from `first` to n, one group, each from its own slot."""
+    cdef Py_ssize_t t, slot
+    cdef vec* rows = <vec*> head.room
+    for t in range(first, n):
+        slot = head.ancestors[t]
+        if open_from(head, slot, q) == first:
+            memcpy(at(rows, (t - first) * head.d_key), at(open_rows(head, slot, q), (t - first) * head.d_key),
+                   head.d_key * number_bytes(q))
+        else:
+            unpack_key(at(<const vec*> head.keys, slot * head.keys_slot), t, head.d_key,
+                       at(rows, (t - first) * head.d_key))
+    score_group(head, rows, q, 0, 1, scores, lanes(q), scratch)
+
+
 cdef void score_ancestors(
     const Head* head, const vec* q, Py_ssize_t n, vec* scores, vec* scratch,
 ) noexcept nogil:
@@ -184,16 +238,16 @@ cdef void score_ancestors(
 
     Each panel is multiplied once for each slot that it has keys of; ancestors of long ago are mostly the same.
     """
-    cdef Py_ssize_t nr = panel_width(q), size = nr * head.d_key, first = 0, end, t, u
+    cdef Py_ssize_t nr = panel_width(q), packed = n, first = 0, end, t, u
     cdef double room[MOST_PANEL]
     cdef vec* other = <vec*> room
-    cdef const vec* panel
     cdef int32_t slot
-    while first < n:
-        end = min(n, first + nr)
+    if head.open_keys != NULL and n > 0:
+        packed = (n - 1) // lanes(q) * lanes(q)
+    while first < packed:
+        end = min(packed, first + nr)
         slot = head.ancestors[first]
-        panel = at(<const vec*> head.keys, slot * head.keys_slot + first * head.d_key)
-        product(q, 0, 1, panel, nr, size, head.d_key, nr, at(scores, first), nr, NULL, IDENTITY, False, scratch)
+        score_panel(head, slot, first, end, q, at(scores, first), scratch)
         for t in range(first + 1, end):
             slot = head.ancestors[t]
             u = first
@@ -201,12 +255,13 @@ cdef void score_ancestors(
                 u += 1
             if u < t:  # has been seen to
                 continue
-            panel = at(<const vec*> head.keys, slot * head.keys_slot + first * head.d_key)
-            product(q, 0, 1, panel, nr, size, head.d_key, nr, other, nr, NULL, IDENTITY, False, scratch)
+            score_panel(head, slot, first, end, q, other, scratch)
             for u in range(t, end):
                 if head.ancestors[u] == slot:
                     put(scores, u, number(other, u - first))
         first += nr
+    if packed < n:
+        score_newest(head, packed, n, q, at(scores, packed), scratch)
 
 
 cdef void weigh_ancestors(const vec* weights, Py_ssize_t n, const Head* head, vec* out) noexcept nogil:
@@ -243,17 +298,20 @@ cdef void score(
     const Head* head, const vec* q, Py_ssize_t q_stride, Py_ssize_t rows, Py_ssize_t n, vec* scores, vec* scratch,
 ) noexcept nogil:
     """scores (rows, n up to whole panels) = q k^T."""
-    cdef Py_ssize_t nr = panel_width(q), stride = up_to(n, nr), first = 0, left, line
+    cdef Py_ssize_t nr = panel_width(q), stride = up_to(n, nr), first = 0, left, line, opened
     cdef vec* panel = <vec*> head.keys
     if head.ancestors != NULL:
         score_ancestors(head, q, n, scores, scratch)
         return
-    if head.plain_keys == NULL and rows <= 3 and n <= nr and head.d_key <= CHUNK:  # the sizes of the article
-        tile_of(rows, 1, q, q_stride, panel, nr, 0, head.d_key, 0, scores, stride, False, panel, 0)
-        return
     if head.plain_keys == NULL:
-        product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, stride, scores, stride, NULL, IDENTITY, False,
-                scratch)
+        opened = open_from(head, 0, q)
+        if rows <= 3 and n <= nr and head.d_key <= CHUNK:  # the sizes of the article
+            tile_of(rows, 1, q, q_stride, panel, nr, 0, head.d_key, 0, scores, stride, False, panel, 0)
+        else:
+            product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, up_to(min(n, opened), nr), scores, stride,
+                    NULL, IDENTITY, False, scratch)
+        if opened < n:
+            score_group(head, open_rows(head, 0, q), q, q_stride, rows, at(scores, opened), stride, scratch)
         return
     while first < n:
         left = n - first
@@ -333,7 +391,7 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
     if t >= end:
         return
     head.d_key, head.d_value, head.n_keys = cache.d_key, cache.d_value, attention.n_keys[sequence]
-    head.plain_keys, head.ancestors = NULL, NULL
+    head.plain_keys, head.ancestors, head.open_keys = NULL, NULL, NULL
     head.keys_slot = cache.heads * keys_numbers(cache.capacity, head.d_key)
     head.values_slot = cache.heads * cache.capacity * values_width(head.d_value, scratch)
     if attention.k == NULL:
@@ -341,6 +399,9 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
             head.ancestors = attention.ancestors + sequence * attention.ancestors_row
             slot = head_number
         head.keys = at(<vec*> cache.keys, slot * keys_numbers(cache.capacity, head.d_key))
+        if cache.open_keys != NULL:
+            head.open_keys = at(<const vec*> cache.open_keys, slot * lanes(scratch) * head.d_key)
+            head.open_group, head.heads, head.room = cache.open_group + slot, cache.heads, room
         head.values_row = values_width(head.d_value, scratch)
         head.values = at(<const vec*> cache.values, slot * cache.capacity * head.values_row)
     else:
@@ -378,6 +439,8 @@ cdef void size_attention(Op* op, Py_ssize_t rows, int threads, const vec* like) 
     if attention.k != NULL:
         attention.queries_per_task = max(<Py_ssize_t> WORTH_PACKING, attention.queries_per_task)
         numbers += keys_numbers(cache.capacity, cache.d_key) + cache.capacity * values_width(cache.d_value, like)
+    elif cache.open_keys != NULL:  # a group of keys in rows, and packed; a tile reads a panel from its last row on
+        numbers += 2 * lanes(like) * cache.d_key + panel_width(like)
     attention.tasks_per_head = max(
         <Py_ssize_t> 1, (attention.longest + attention.queries_per_task - 1) // attention.queries_per_task)
     op.n_tasks = attention.n_sequences * cache.heads * attention.tasks_per_head

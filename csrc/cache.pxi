@@ -3,7 +3,15 @@
 A `Cache` holds those of some sequences, head by head: keys in panels of NR keys, (capacity / NR, d_key, NR),
 which the products of matmul.pxi read as their right operand, values as they come, (capacity, d_value),
 each row padded to whole panels of columns.
+
+A key on its own is a column of a panel, every number of it in another cache line. With beams, whose newest keys lie in
+several slots, that costs most: there keys that come one at a time are first collected in rows until they are a group,
+as many as a vector has lanes, the open group of that slot and head. Once it is full it goes into its panel by whole
+vectors; until then its scores are computed from the rows.
 """
+
+cdef enum:
+    OPEN_KEYS_FROM = 256 << 10       # bytes of a cache's keys: a smaller one stays in the processor's cache
 
 
 cdef inline Py_ssize_t keys_numbers(Py_ssize_t capacity, Py_ssize_t d_key) noexcept nogil:
@@ -16,22 +24,35 @@ cdef inline Py_ssize_t values_width(Py_ssize_t d_value, const vec* like) noexcep
     return up_to(d_value, panel_width(like))
 
 
+cdef inline void pack_group(
+    const vec* k, Py_ssize_t stride, Py_ssize_t d_key, vec* columns, Py_ssize_t row,
+) noexcept nogil:
+    """As many keys as a vector has lanes, `stride` apart, as columns of rows `row` apart."""
+    cdef Py_ssize_t step = 16 // number_bytes(k), i = 0
+    while i + step <= d_key:
+        transpose(at(k, i), stride, at(columns, i * row), row)
+        i += step
+    while i < d_key:
+        store(columns, i * row, gathered(k, i, stride))
+        i += 1
+
+
+cdef inline vec* column_of(const void* keys, Py_ssize_t position, Py_ssize_t d_key, const vec* like) noexcept nogil:
+    """Where the key at `position` lies in packed keys; its numbers are NR apart."""
+    cdef Py_ssize_t nr = panel_width(like)
+    return at(<const vec*> keys, position // nr * d_key * nr + position % nr)
+
+
 cdef void pack_keys(
     const vec* k, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t d_key, Py_ssize_t position, vec* keys,
 ) noexcept nogil:
     """n keys, `stride` apart, into packed keys from `position` on."""
-    cdef Py_ssize_t nr = panel_width(k), width = lanes(k), step = 16 // number_bytes(k), i, t = 0
+    cdef Py_ssize_t nr = panel_width(k), width = lanes(k), i, t = 0
     cdef vec* column
     while t < n:
-        column = at(keys, position // nr * d_key * nr + position % nr)
+        column = column_of(keys, position, d_key, k)
         if position % width == 0 and t + width <= n:
-            i = 0
-            while i + step <= d_key:
-                transpose(at(k, t * stride + i), stride, at(column, i * nr), nr)
-                i += step
-            while i < d_key:
-                store(column, i * nr, gathered(k, t * stride + i, stride))
-                i += 1
+            pack_group(at(k, t * stride), stride, d_key, column, nr)
             t += width
             position += width
         else:
@@ -39,6 +60,54 @@ cdef void pack_keys(
                 put(column, i * nr, number(k, t * stride + i))
             t += 1
             position += 1
+
+
+cdef void unpack_key(const vec* keys, Py_ssize_t position, Py_ssize_t d_key, vec* key) noexcept nogil:
+    """One key out of packed keys, its numbers side by side."""
+    cdef Py_ssize_t i
+    cdef const vec* column = column_of(keys, position, d_key, keys)
+    for i in range(d_key):
+        put(key, i, number(column, i * panel_width(keys)))
+
+
+cdef inline void open_another(
+    const Cache* cache, Py_ssize_t place, Py_ssize_t group, vec* keys, const vec* rows,
+) noexcept nogil:
+    """Make `group` the open one of a place (a slot and head), whose packed keys and open group are given."""
+    cdef int32_t was = cache.open_group[place]
+    if was >= 0 and was != group:  # never filled, but another beam may have some of it among its ancestors
+        pack_group(rows, cache.d_key, cache.d_key, column_of(keys, was * lanes(keys), cache.d_key, keys),
+                   panel_width(keys))
+    cache.open_group[place] = <int32_t> group
+
+
+cdef void store_keys(
+    const vec* k, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t position, const Cache* cache, Py_ssize_t place,
+) noexcept nogil:
+    """n keys, `stride` apart, into a place of the cache from `position` on."""
+    cdef Py_ssize_t width = lanes(k), d_key = cache.d_key, t = 0, group
+    cdef vec* keys = at(<vec*> cache.keys, place * keys_numbers(cache.capacity, d_key))
+    cdef vec* rows
+    if cache.open_keys == NULL:
+        pack_keys(k, stride, n, d_key, position, keys)
+        return
+    rows = at(<vec*> cache.open_keys, place * width * d_key)
+    while t < n:
+        group = position // width
+        if position % width == 0 and t + width <= n:
+            pack_group(at(k, t * stride), stride, d_key, column_of(keys, position, d_key, k), panel_width(k))
+            if cache.open_group[place] == group:
+                cache.open_group[place] = -1
+            t += width
+            position += width
+            continue
+        open_another(cache, place, group, keys, rows)
+        memcpy(at(rows, position % width * d_key), at(k, t * stride), d_key * number_bytes(k))
+        t += 1
+        position += 1
+        if position % width == 0:
+            pack_group(rows, d_key, d_key, column_of(keys, position - width, d_key, k), panel_width(k))
+            cache.open_group[place] = -1
 
 
 cdef void copy_values(
@@ -60,8 +129,8 @@ cdef void store_task(const StoreArguments* put_in, Py_ssize_t task, vec* scratch
     cdef Py_ssize_t first = put_in.starts[sequence], n_new = put_in.starts[sequence + 1] - first
     cdef Py_ssize_t slot = put_in.slots[sequence] * cache.heads + head
     cdef Py_ssize_t position = put_in.n_keys[sequence] - n_new, row = values_width(cache.d_value, scratch)
-    pack_keys(at(<const vec*> put_in.k, first * put_in.k_stride + head * put_in.k_head_stride), put_in.k_stride,
-              n_new, cache.d_key, position, at(<vec*> cache.keys, slot * keys_numbers(cache.capacity, cache.d_key)))
+    store_keys(at(<const vec*> put_in.k, first * put_in.k_stride + head * put_in.k_head_stride), put_in.k_stride,
+               n_new, position, cache, slot)
     copy_values(at(<const vec*> put_in.v, first * put_in.v_stride + head * put_in.v_head_stride), put_in.v_stride,
                 n_new, cache.d_value, at(<vec*> cache.values, (slot * cache.capacity + position) * row))
 

@@ -2,15 +2,15 @@
 # cython: binding=True, embedsignature=True, freethreading_compatible=True
 """rtfast's compiled core: kernels and executor, built once per instruction set from these sources.
 
-simd.pxi       vectors of the machine          team.pxi        threads and lists of tasks
-elementary.pxi exp, erf, activations           ops.pxi         what each operation works on
-matmul.pxi     packed products (3.2, 3.3)      softmax.pxi     3.2.1
-cache.pxi      keys and values                 attention.pxi   3.2
-layer_norm.pxi add & norm (3.1)
-embedding.pxi  the way in (3.4, 3.5)        top.pxi         the likeliest words, the way out (3.4)
-arrays.pxi     the kernels on NumPy arrays  executor.pxi    programs of ops
-screen.pxi     the same without all logits   roofline.pxi    what the core can do at best
-weight_memory.pxi  where packed weights lie  capi.pxi       the kernels for C and Cython
+simd.pxi       vectors of the machine          team.pxi         threads and lists of tasks
+elementary.pxi exp, erf, activations           ops.pxi          what each operation works on
+matmul.pxi     packed products (3.2, 3.3)      softmax.pxi      3.2.1
+cache.pxi      keys and values                 attention.pxi    3.2
+layer_norm.pxi add & norm (3.1)                embedding.pxi    the way in (3.4, 3.5)
+top.pxi        the likeliest words (3.4)       screen.pxi       the same without all logits
+arrays.pxi     the kernels on NumPy arrays     direct.pxi       the same without a detour
+executor.pxi   programs of ops                 large_memory.pxi memory in huge pages
+capi.pxi       the kernels for C and Cython    roofline.pxi     what the core can do at best
 """
 
 cimport cython
@@ -35,7 +35,7 @@ include "embedding.pxi"
 include "top.pxi"
 include "cache.pxi"
 include "attention.pxi"
-include "weight_memory.pxi"
+include "large_memory.pxi"
 include "arrays.pxi"
 include "screen.pxi"
 include "direct.pxi"

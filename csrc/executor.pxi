@@ -56,35 +56,58 @@ cdef class BoundProgram:
         release_memory(self.claimed)
 
 
+cdef enum:
+    SHORT_CACHE = 128                # keys: of a longer cache perhaps little is used, and huge pages take all of it
+
+
+@cython.no_gc  # as LargeMemory: `large` has to be there in __dealloc__
 cdef class CacheMemory:
     """The memory of one `Cache`; zeroed, so that no stray bits slow down or colour a product."""
 
     cdef Cache cache
+    cdef LargeMemory large          # where a large one lies; a small one is malloc's
 
-    def __cinit__(self, spec, Py_ssize_t slots, Py_ssize_t length, bint is_float):
+    def __cinit__(self, spec, Py_ssize_t slots, Py_ssize_t length, bint is_float, bint has_beams, large):
         cdef Py_ssize_t size = 4 if is_float else 8
         cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL)
         cdef Py_ssize_t capacity = up_to(length, nr)
         cdef size_t keys = slots * spec.heads * keys_numbers(capacity, spec.d_key) * size
         cdef size_t values = slots * spec.heads * capacity * up_to(spec.d_value, nr) * size
-        self.cache = Cache(NULL, NULL, capacity, spec.heads, spec.d_key, spec.d_value)
-        self.cache.keys = allocate_zeroed(keys)
-        self.cache.values = allocate_zeroed(values)
+        cdef Py_ssize_t places = slots * spec.heads, width = nr // TILE_VECTORS
+        self.cache = Cache(NULL, NULL, capacity, spec.heads, spec.d_key, spec.d_value, NULL, NULL)
+        if keys + values > HUGE_PAGE and capacity <= SHORT_CACHE:
+            self.large = large
+            self.cache.keys, self.cache.values = self.large.take(keys), self.large.take(values)
+        else:
+            self.cache.keys, self.cache.values = allocate_zeroed(keys), allocate_zeroed(values)
+        if has_beams and keys > OPEN_KEYS_FROM:
+            self.cache.open_keys = allocate_zeroed(places * width * spec.d_key * size)
+            self.cache.open_group = <int32_t*> allocate(places * sizeof(int32_t))
+            memset(self.cache.open_group, 0xff, places * sizeof(int32_t))  # -1
 
     def __dealloc__(self):
-        release_memory(self.cache.keys)
-        release_memory(self.cache.values)
+        if self.large is None:
+            release_memory(self.cache.keys)
+            release_memory(self.cache.values)
+        release_memory(self.cache.open_keys)
+        release_memory(self.cache.open_group)
 
 
+@cython.no_gc_clear  # `large` has to be there in __dealloc__; a cycle is taken apart at its other objects
 cdef class Executor:
     """Programs bound to one workspace. Not for two threads at once: each takes a workspace of its own."""
 
     cdef list programs
     cdef dict caches
     cdef object weights, index
+    cdef int64_t* target_ids         # arrays of the index that `run_steps` writes and reads
+    cdef int64_t* target_positions
+    cdef int64_t* target_keys
+    cdef int64_t* top_ids
     cdef bint is_float
     cdef object capacity
     cdef char* arena                 # the buffers of whichever program runs
+    cdef LargeMemory large          # where the arena lies if it is large
     cdef char* scratch
     cdef size_t scratch_bytes, scratch_members
     cdef Sizes sizes
@@ -95,25 +118,31 @@ cdef class Executor:
         trace: keep every intermediate, and what only a trace shows."""
         cdef size_t end = 0
         self.weights, self.index, self.capacity = weights, index, capacity
+        self.target_ids, self.target_positions = self.indices("target_ids"), self.indices("target_positions")
+        self.target_keys, self.top_ids = self.indices("target_keys"), self.indices("top_ids")
         self.is_float = weights.dtype.itemsize == 4
         self.caches, self.programs = {}, []
+        cdef LargeMemory large = LargeMemory()
         for program in programs:
             for spec in program.caches:
                 if spec.name not in self.caches:
                     length = capacity.target_length if spec.role == "self" else capacity.source_length
-                    slots = capacity.sequences * (capacity.lanes if spec.role == "self" else 1)
-                    self.caches[spec.name] = CacheMemory(spec, slots, length, self.is_float)
+                    lanes = capacity.lanes if spec.role == "self" else 1
+                    self.caches[spec.name] = CacheMemory(
+                        spec, capacity.sequences * lanes, length, self.is_float, lanes > 1, large)
             bound = BoundProgram(program)
             self.programs.append(bound)
             if trace:  # one program's buffers after the other's
                 end = self.place_buffers(bound, end, False)
             else:      # all in the same place: a result is read before the next run
                 end = max(end, self.place_buffers(bound, 0, True))
-        self.arena = <char*> allocate(end)
+        self.large = large if end > HUGE_PAGE else None
+        self.arena = <char*> (large.take(end) if end > HUGE_PAGE else allocate(end))
         self.trace = trace
 
     def __dealloc__(self):
-        release_memory(self.arena)
+        if self.large is None:
+            release_memory(self.arena)
         release_memory(self.scratch)
 
     # Binding ------------------------------------------------------------------------------
@@ -232,8 +261,8 @@ cdef class Executor:
             ancestors = <int32_t*> address(self.index["ancestors"])
         bound.ops[i].arguments.attention = AttentionArguments(
             self.columns(bound, query), query.buffer.width, op.cache.d_key, &memory.cache,
-            self.indices(side + "_starts"), self.indices(keys), self.indices(slots), ancestors, row, self.indices("reordered"),
-            NULL, NULL, 0, 0, 0,
+            self.indices(side + "_starts"), self.indices(keys), self.indices(slots), ancestors, row,
+            self.indices("reordered"), NULL, NULL, 0, 0, 0,
             self.buffer(bound, op.output), op.output.width, op.cache.d_value, op.options["scale"],
             op.options["causal"], op.options["article_softmax"], address_or_null(self.weights.relative_bias(op)),
             op.options["reach"], NULL, self.extra(bound, op, "scores"),
@@ -323,10 +352,10 @@ cdef class Executor:
         tokens, values (most steps, targets): what was chosen. Returns how many steps were made.
         """
         cdef BoundProgram bound = self.programs[which]
-        cdef int64_t* ids = self.indices("target_ids")
-        cdef int64_t* positions = self.indices("target_positions")
-        cdef int64_t* keys = self.indices("target_keys")
-        cdef int64_t* chosen = self.indices("top_ids")
+        cdef int64_t* ids = self.target_ids
+        cdef int64_t* positions = self.target_positions
+        cdef int64_t* keys = self.target_keys
+        cdef int64_t* chosen = self.top_ids
         cdef int64_t* last = <int64_t*> address(ends)
         cdef int64_t* to = <int64_t*> address(tokens)
         cdef char* to_values = <char*> address(values)

@@ -65,9 +65,9 @@ cdef inline void layer_norm_rows(
             for j in range(per_row):
                 sums[r * per_row + j] = sums[r * per_row + j] + summed(x, y, r * n + i + j * width)
         i += 16
-    if i < n:
-        for r in range(rows):
-            for j in range(per_row):
+    for j in range(per_row):  # of the last 16, those that there are
+        if i + j * width < n:
+            for r in range(rows):
                 sums[r * per_row + j] = sums[r * per_row + j] + summed_some(
                     x, y, r * n + i + j * width, n - i - j * width, zero)
     for r in range(rows):
@@ -81,9 +81,9 @@ cdef inline void layer_norm_rows(
                 d = summed(x, y, r * n + i + j * width) - mean[r]
                 sums[r * per_row + j] = fma(d, d, sums[r * per_row + j])
         i += 16
-    if i < n:
-        for r in range(rows):
-            for j in range(per_row):
+    for j in range(per_row):
+        if i + j * width < n:
+            for r in range(rows):
                 d = summed_some(x, y, r * n + i + j * width, n - i - j * width, mean[r]) - mean[r]
                 sums[r * per_row + j] = fma(d, d, sums[r * per_row + j])
     for r in range(rows):

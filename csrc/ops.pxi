@@ -116,6 +116,8 @@ cdef struct Cache:
     void* values                     # per slot, per head: (capacity, d_value up to whole panels)
     Py_ssize_t capacity              # keys, a multiple of NR
     Py_ssize_t heads, d_key, d_value
+    void* open_keys                  # per slot, per head: the keys of its open group, (lanes, d_key); or NULL
+    int32_t* open_group              # per slot, per head: which group of its keys is open; -1 for none
 
 cdef struct StoreArguments:          # keys and values of new tokens into a cache
     const void* k                    # (rows, ...), head h at h * head_stride_k

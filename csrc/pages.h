@@ -1,5 +1,5 @@
-/* Memory in huge pages, for weights, which every step reads from end to end. With pages of 4 KB the processor walks a
- * page table every 32 lines, and fetching ahead waits for that. */
+/* Memory in huge pages, for weights, which every step reads from end to end, and for keys, values and whatever else is
+ * large. With pages of 4 KB the processor walks a page table every 64 lines, and fetching ahead waits for that. */
 #ifndef RTFAST_PAGES_H
 #define RTFAST_PAGES_H
 
@@ -10,7 +10,7 @@ enum { HUGE_PAGE = 2 << 20 };
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)  /* which watches malloc's blocks */
 #include <sys/mman.h>
 
-/* `bytes` of memory, a multiple of HUGE_PAGE, that starts with a huge page; NULL where there is none. What is never
+/* `bytes` of zeroed memory, a multiple of HUGE_PAGE, that starts with a huge page; NULL where there is none. What is never
  * touched of it takes no memory. */
 static inline void *map_pages(size_t bytes) {
     char *map, *start;
@@ -27,7 +27,7 @@ static inline void unmap_pages(void *start, size_t bytes) {
     munmap(start, bytes);
 }
 #else
-static inline void *map_pages(size_t bytes) { return take_memory(bytes, 0); }
+static inline void *map_pages(size_t bytes) { return take_memory(bytes, 1); }
 static inline void unmap_pages(void *start, size_t bytes) {
     (void)bytes;
     release_memory(start);

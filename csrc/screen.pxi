@@ -39,7 +39,7 @@ cdef class ScreenedWeight:
     """The bytes of a packed float32 weight (d_in, d_out), and what bounds the error of each column."""
 
     cdef readonly PackedWeight packed
-    cdef WeightMemory memory         # of the panels
+    cdef LargeMemory memory         # of the panels
     cdef Py_ssize_t columns          # d_out up to whole panels of bytes
     cdef Py_ssize_t fours            # of rows
     cdef signed char* panels         # (columns / BYTE_COLUMNS, fours, BYTE_COLUMNS, 4)
@@ -53,7 +53,7 @@ cdef class ScreenedWeight:
         self.packed = packed
         self.columns = up_to(packed.d_out, BYTE_COLUMNS)
         self.fours = (packed.d_in + 3) // 4
-        self.memory = WeightMemory()
+        self.memory = LargeMemory()
         self.panels = <signed char*> self.memory.take(4 * self.fours * self.columns)
         memset(self.panels, 0, 4 * self.fours * self.columns)
         self.offsets = <int32_t*> allocate_zeroed(self.columns * sizeof(int32_t))

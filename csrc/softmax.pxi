@@ -24,10 +24,10 @@ cdef inline void softmax_rows(
             for r in range(rows):
                 for j in range(per_row):
                     sums[r * per_row + j] = larger(load(x, r * stride + i + j * width) * scales, sums[r * per_row + j])
-        if whole < n:
-            for r in range(rows):
-                for j in range(per_row):
-                    i = whole + j * width
+        for j in range(per_row):  # of the last 16, those that there are
+            i = whole + j * width
+            if i < n:
+                for r in range(rows):
                     sums[r * per_row + j] = larger(
                         load_some(x, r * stride + i, n - i, lowest) * scales, sums[r * per_row + j])
         for r in range(rows):
@@ -41,10 +41,10 @@ cdef inline void softmax_rows(
                 e = exp_of_small(e, x) if subtract_maximum else exp_(e, x)
                 store(out, r * stride + i + j * width, e)
                 sums[r * per_row + j] = sums[r * per_row + j] + e
-    if whole < n:
-        for r in range(rows):
-            for j in range(per_row):
-                i = whole + j * width
+    for j in range(per_row):
+        i = whole + j * width
+        if i < n:
+            for r in range(rows):
                 e = load_some(x, r * stride + i, n - i, lowest) * scales - shift[r]
                 e = exp_of_small(e, x) if subtract_maximum else exp_(e, x)
                 last[r * per_row + j] = e
@@ -58,9 +58,9 @@ cdef inline void softmax_rows(
                 prefetch(at(x, (rows + r) * stride + i))
                 prefetch(at(out, (rows + r) * stride + i))
             i += width
-        if whole < n:
-            for j in range(per_row):
-                i = whole + j * width
+        for j in range(per_row):
+            i = whole + j * width
+            if i < n:
                 store_some(out, r * stride + i, n - i, last[r * per_row + j] * factor)
 
 

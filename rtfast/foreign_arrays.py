@@ -24,7 +24,7 @@ def as_array(value: Any) -> Array:
     """
     try:
         array = np.asarray(value)
-        if array.dtype == object and not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
+        if array.dtype.hasobject and not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
             array = _from_dlpack(value)
     except Exception as error:
         if isinstance(value, (list, tuple)):

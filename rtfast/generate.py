@@ -14,7 +14,7 @@ from .logits_rules import rules_of
 from .sampling import Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from rtfast.config import Config
     from rtfast.generation_options import Limits
@@ -47,27 +47,26 @@ def lanes(options: GenerationOptions) -> int:
 
 
 def parts(sentences: Sequence[Ids], prompts: Sequence[Ids], options: GenerationOptions,
-          max_batch_tokens: int | None = None) -> Iterator[list[int]]:
+          max_batch_tokens: int | None = None) -> list[list[int]]:
     """Which sentences go together, as lists of their places: alike in prompt length, alike long.
 
     Neither changes a result: each sentence's bits are its own.
     """
     if len(sentences) == 1:
-        yield [0]
-        return
+        return [[0]]
     most = max(1, min(SENTENCES, TARGETS // lanes(options)))
     tokens = SOURCE_TOKENS if max_batch_tokens is None else max_batch_tokens
     order = sorted(range(len(sentences)), key=lambda place: (len(prompts[place]), -len(sentences[place])))
-    part: list[int] = []
+    found: list[list[int]] = [[]]
     held = 0
     for place in order:
-        length = len(sentences[place])
+        length, part = len(sentences[place]), found[-1]
         if part and (len(part) == most or held + length > tokens or len(prompts[place]) != len(prompts[part[0]])):
-            yield part
             part, held = [], 0
+            found.append(part)
         part.append(place)
         held += length
-    yield part
+    return found
 
 
 def search(workspace: Workspace, decoders: tuple[int, int, int | None], options: GenerationOptions, limits: Limits,
@@ -87,8 +86,9 @@ def search(workspace: Workspace, decoders: tuple[int, int, int | None], options:
         found, bad = beam_search.run(), beam_search.bad
         return found, None if bad is None else (bad, 0)
     many = options.num_return_sequences
-    sources = [b for b in range(n) for _ in range(many)]
-    prompts = prompts if many == 1 else np.repeat(prompts, many, axis=0)
+    sources = list(range(n))
+    if many > 1:
+        sources, prompts = [b for b in sources for _ in range(many)], np.repeat(prompts, many, axis=0)
     ends: Callable[[int, list[int]], object] | None = stop and (
         lambda place, ids: stop(prompts[place, 1:].tolist() + ids))
     if options.do_sample:
@@ -100,7 +100,9 @@ def search(workspace: Workspace, decoders: tuple[int, int, int | None], options:
     for _ in one_by_one:
         pass
     hypotheses, bad = one_by_one.hypotheses, one_by_one.bad
-    return [hypotheses[i:i + many] for i in range(0, len(hypotheses), many)], None if bad is None else divmod(bad, many)
+    found = [[one] for one in hypotheses] if many == 1 else [
+        hypotheses[i:i + many] for i in range(0, len(hypotheses), many)]
+    return found, None if bad is None else divmod(bad, many)
 
 
 def generator(seed: int | None, place: int, sample: int) -> np.random.Generator:

@@ -159,6 +159,11 @@ class GenerationOptions:
     def _merges(self) -> dict[Any, GenerationOptions]:
         return {}
 
+    @functools.cached_property
+    def remembered(self) -> dict[Any, Any]:
+        """What others have made of these options, by what else it depends on: `logits_rules.rules_of`."""
+        return {}
+
     def _merged(self, overrides: dict[str, Any]) -> GenerationOptions:
         known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         unknown = [name for name in overrides if name not in known]
@@ -179,13 +184,13 @@ class GenerationOptions:
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         return {name: value for name, value in mine.items() if value != theirs[name]}
 
-    @property
+    @functools.cached_property
     def mode(self) -> str:
         """The search: "greedy", "beam" or "sampling". Raises ValueError where the options do not fit together."""
         self._check_together()
         return "sampling" if self.do_sample else "beam" if self.num_beams > 1 else "greedy"
 
-    @property
+    @functools.cached_property
     def eos_ids(self) -> tuple[int, ...]:
         """The ids that end a sentence, a tuple of none, one or several."""
         return several(self.eos_token_id)
@@ -195,7 +200,14 @@ class GenerationOptions:
         """The same as an array (n,) of int64."""
         return np.array(self.eos_ids, np.int64)
 
-    @property
+    @functools.cached_property
+    def start_array(self) -> Ids:
+        """`start_id` as an array (1,) of int64 that nobody writes to."""
+        start = np.array([self.start_id], np.int64)
+        start.flags.writeable = False
+        return start
+
+    @functools.cached_property
     def start_id(self) -> int:
         """The id that starts every target: decoder_start_token_id, or else bos_token_id."""
         start = self.bos_token_id if self.decoder_start_token_id is None else self.decoder_start_token_id

@@ -36,27 +36,27 @@ class GreedySearch:
         self._steps, self._options, self._rules, self._limits = steps, options, rules, limits
         self._scores, self._stop, self._at_once = scores, stop, at_once
         self._sources, self._prompts = list(sources), prompts
-        self._ids: list[list[int]] = [[] for _ in prompts]
-        self._totals = np.zeros(len(prompts))
+        self._ids: list[list[int]] = [[] for _ in range(len(prompts))]
+        self._totals = np.zeros(len(prompts)) if scores else None
         self.bad: int | None = None
 
     @property
     def hypotheses(self) -> list[Hypothesis]:
         """A `Hypothesis` for each target; complete once the iteration has ended."""
-        if not self._scores:
+        if self._totals is None:
             return [Hypothesis(ids, None) for ids in self._ids]
         return [Hypothesis(ids, total) for ids, total in zip(self._ids, self._totals.tolist(), strict=True)]
 
     def __iter__(self) -> Iterator[tuple[list[int], Ids]]:
         running, parents = list(range(len(self._prompts))), None  # the target behind each row of a step
-        so_far, latest = self._prompts, np.ascontiguousarray(self._prompts[:, -1])
-        eos, stop, with_ids = set(self._options.eos_ids), self._stop, bool(self._rules)
+        so_far, latest = self._prompts, self._prompts[:, -1]
+        eos, stop, with_ids = self._options.eos_ids, self._stop, bool(self._rules)
         left = self._limits.max_length - self._prompts.shape[1]
         self._steps.begin(self._sources, self._prompts)
         while left > 0:
             chosen, values = self._advance(latest, parents, so_far, running, left)
             left, latest = left - len(chosen), chosen[-1]
-            if self._scores:
+            if self._totals is not None:
                 for step_values in values:
                     self._totals[running] += step_values
             going_on = []

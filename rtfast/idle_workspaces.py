@@ -37,8 +37,8 @@ class IdleWorkspaces:
 class _Borrowed:
     """A workspace for the time of a `with`: an idle one that is large enough, or a new one.
 
-    Only list.pop and list.extend touch the idle ones, each of them atomic: a workspace belongs to the thread
-    that popped it, and a fork in between leaves no lock behind.
+    Only list.pop, list.append and list.extend touch the idle ones, each of them atomic: a workspace belongs to the
+    thread that popped it, and a fork in between leaves no lock behind.
     """
 
     def __init__(self, owner: IdleWorkspaces, capacity: Capacity) -> None:
@@ -64,6 +64,9 @@ class _Borrowed:
         # Only after a run that went well: nothing is left half done in a workspace that is used again.
         if kind is None:
             idle, others = self._owner.idle, []
+            if not idle:
+                idle.append(self._workspace)
+                return
             while workspace := _pop(idle):
                 if not self._workspace.capacity.covers(workspace.capacity):
                     others.append(workspace)

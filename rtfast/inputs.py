@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .config import shown
 from .foreign_arrays import as_array
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ def read_source(given: Any, name: str, config: Config, tokenizer: Tokenizer | No
     truncation: a longer one keeps its first max_length - 1 tokens and its last, which may be EOS.
     Raises TypeError for what holds no integers, ValueError for ids and lengths that the model does not have.
     """
-    if not isinstance(truncation, bool):
-        raise TypeError(f"truncation must be True or False, got {truncation!r}")
+    check_switch("truncation", truncation)
     encode = None if tokenizer is None else tokenizer.encode
     return _read(given, _Kind(name, config, encode, config.pad_id, config.vocab_size, None, truncation))
 
@@ -108,6 +108,12 @@ def read_prefixes(given: Any, name: str, config: Config, n: int) -> list[Ids]:
     return batch.sentences
 
 
+def check_switch(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+
+
 def check_batch_tokens(tokens: Any) -> None:
     """Raise unless max_batch_tokens is None or a positive integer."""
     if tokens is not None and (isinstance(tokens, bool) or not hasattr(tokens, "__index__")):
@@ -126,7 +132,7 @@ def _read(given: Any, kind: _Kind) -> Batch:
         if any(np.ndim(_plain(sentence, kind.name)) for sentence in given):  # of several lengths, or with an empty one
             return _batch([_plain(sentence, kind.name) for sentence in given], kind, None)
     if array.ndim == 1:
-        return one(_check(array, kind.name, kind))
+        return one(_check(array, kind.name, kind, isinstance(given, (list, tuple))))
     if array.ndim == 2:
         return _batch(list(array), kind, array.shape[1])
     if array.ndim == 3 and isinstance(given, (list, tuple)):
@@ -181,14 +187,25 @@ def _batch(sentences: Sequence[Any], kind: _Kind, width: int | None) -> Batch:
     return Batch([_check(ids, f"{kind.name}[{b}]", kind) for b, ids in enumerate(sentences)], False, width)
 
 
-def _check(ids: Any, name: str, kind: _Kind) -> Ids:
-    """One sentence as an int64 array without its tail of padding, a first token that is `start` kept."""
+def _largest(ids: Ids) -> int:
+    """The largest of some ids, a negative one counting as a huge unsigned number."""
+    if len(ids) <= 16:  # Python is faster than NumPy's start
+        values = ids.tolist()
+        return max(values) if min(values) >= 0 else 1 << 63
+    return int(np.maximum.reduce(ids.view(np.uint64)))
+
+
+def _check(ids: Any, name: str, kind: _Kind, ours: bool = False) -> Ids:
+    """One sentence as an int64 array without its tail of padding, a first token that is `start` kept.
+
+    ours: nobody else writes to ids; else they are copied.
+    """
     ids, pad, most = np.asarray(ids), kind.pad, kind.config.max_length
     if ids.ndim != 1:
         raise ValueError(f"{name} must be a row of ids, got shape {ids.shape}")
     if ids.size and ids.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integer ids, got {ids.dtype}")
-    ids = ids.astype(np.int64)
+    ids = ids.astype(np.int64, copy=not ours)
     if pad is not None and len(ids) and ids.item(-1) == pad:
         others = np.flatnonzero(ids != pad)
         kept = 1 if kind.start == pad and ids[:1] == pad else 0
@@ -202,7 +219,7 @@ def _check(ids: Any, name: str, kind: _Kind) -> Ids:
     if len(ids) > most:
         raise ValueError(f"{name} has {len(ids)} tokens, more than the model's max_length of {most}"
                          + (" (truncation=True cuts it)" if name.startswith("src") else ""))
-    if np.maximum.reduce(ids.view(np.uint64)) >= kind.words:  # a negative id is a huge unsigned number
+    if _largest(ids) >= kind.words:
         bad = np.flatnonzero((ids < 0) | (ids >= kind.words))
         raise ValueError(f"{name}[{bad[0]}] is {ids[bad[0]]}, outside the vocabulary of {kind.words} words")
     return ids

@@ -78,7 +78,7 @@ def pack(weight: ArrayLike | Packed) -> Packed:
     if weight.ndim != 2:
         raise ValueError(f"pack: weight must have shape (d_in, d_out), got {weight.shape}")
     backend = backends.active()
-    packed = backend.pack(weight, False, backend.weight_memory() if weight.nbytes >= LARGE_WEIGHT else None)
+    packed = backend.pack(weight, False, backend.large_memory() if weight.nbytes >= LARGE_WEIGHT else None)
     return packed
 
 

@@ -7,7 +7,6 @@ options give the same ids.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -162,12 +161,21 @@ class Rules:
         return np.array(sorted(set(tokens.tolist())), np.int64) if normal else None
 
 
-@functools.lru_cache(maxsize=64)
 def rules_of(options: GenerationOptions, limits: Limits, vocab_size: int) -> Rules:
     """The `Rules` of options (`GenerationOptions`) for sentences of `limits`; without warpers. They keep no state.
 
     Raises ValueError for an id that the vocabulary has not.
     """
+    known, key = options.remembered, (limits, vocab_size)
+    rules: Rules | None = known.get(key)
+    if rules is None:
+        if len(known) >= 64:
+            known.clear()
+        rules = known[key] = _made_of(options, limits, vocab_size)
+    return rules
+
+
+def _made_of(options: GenerationOptions, limits: Limits, vocab_size: int) -> Rules:
     _check_ids(options, vocab_size)
     rules: list[Rule] = []
     if options.repetition_penalty != 1.0:

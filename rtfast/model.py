@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from . import backends, checkpoint, generate, hub, inputs, tracing
-from .config import shown
 from .decoder_steps import DecoderSteps
 from .generation_options import GenerationOptions
 from .greedy_search import GreedySearch
@@ -216,10 +215,8 @@ class Transformer:
 
         Raises as `encode`, and as `GenerationOptions`; ValueError where there is no id to start from.
         """
-        for name, value in (("return_dict_in_generate", return_dict_in_generate),
-                            ("output_attentions", output_attentions)):
-            if not isinstance(value, bool):
-                raise TypeError(f"{name} must be True or False, got {shown(value)}")
+        inputs.check_switch("return_dict_in_generate", return_dict_in_generate)
+        inputs.check_switch("output_attentions", output_attentions)
         if output_attentions and not return_dict_in_generate:
             raise ValueError("output_attentions does nothing without return_dict_in_generate=True")
         options = self._options(max_new_tokens, options, src)
@@ -373,7 +370,7 @@ class Transformer:
             raise ValueError(f"decoder_start_token_id must be below the {self.config.target_words} words of the "
                              f"vocabulary, got {start}")
         if decoder_input_ids is None:
-            return [np.array([start])] * n
+            return [options.start_array] * n
         given = inputs.read_prefixes(decoder_input_ids, "decoder_input_ids", self.config, n)
         return [ids if len(ids) and ids[0] == start else np.concatenate(([start], ids)) for ids in given]
 
@@ -388,7 +385,8 @@ class Transformer:
             raise ValueError("stopping_criteria: no token is sure before beam search has ended; use num_beams=1")
         results: list[Any] = [None] * len(batch.sentences)
         for places in generate.parts(batch.sentences, prompts, options, max_batch_tokens):
-            sentences, begun = [batch.sentences[p] for p in places], np.array([prompts[p] for p in places])
+            sentences = [batch.sentences[p] for p in places]
+            begun = np.array([prompts[p] for p in places]) if len(places) > 1 else prompts[places[0]][None]
             limits = options.limits(begun.shape[1], self.config.max_length)
             lanes = generate.lanes(options)
             targets = begun if lanes == 1 else np.repeat(begun, lanes, axis=0)

@@ -38,7 +38,7 @@ class PackedWeights:
         self._screened: dict[tuple[str, ...], Screened | None] = {}
         # Name of a packed weight -> (key in _packed, first column, columns, whether transposed).
         self._places: dict[str, tuple[tuple[str, ...], int, int, bool]] = {}
-        self._memory = backend.weight_memory()
+        self._memory = backend.large_memory()
         linears = [op for program in programs for op in program.ops if op.kind == "linear"]
         for op in linears:
             self._pack(op, weights)

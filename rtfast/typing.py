@@ -143,7 +143,7 @@ class Backend(Protocol):
                  capacity: Capacity, trace: bool) -> Executor:
         """Programs bound to the memory of one workspace."""
 
-    def weight_memory(self) -> Any:
+    def large_memory(self) -> Any:
         """A place for packed weights to lie side by side, or None."""
 
     def pack(self, weight: Floats, transposed: bool = False, memory: Any = None) -> Any:

@@ -56,6 +56,9 @@ class Capacity(NamedTuple):
 def capacity_for(sources: Sequence[Any], targets: Iterable[Any], steps: int = 0, lanes: int = 1) -> Capacity:
     """The `Capacity` that the sentences take; with `steps`, `lanes` targets of each grow token by token to that
     length."""
+    if len(sources) == 1 and steps and lanes == 1:  # one sentence: a small model's takes little longer than this
+        length = len(sources[0])
+        return Capacity(1, length, length, max(1, *map(len, targets)), steps, 1)
     lengths, target_lengths = list(map(len, sources)), list(map(len, targets))
     rows = max(sum(target_lengths), len(sources) * lanes if steps else 0)
     return Capacity(len(sources), sum(lengths), max(lengths), rows, max([steps, *target_lengths]), lanes)
@@ -82,7 +85,7 @@ class Workspace:
             "target_slots": _integers(targets),          # where in the cache each target's go
             "memory_slots": _integers(targets),          # the source sentence of each target
             "memory_keys": _integers(targets),           # tokens of that sentence
-            "wanted_rows": _integers(target_rows),       # target rows whose next word is wanted
+            "wanted_rows": np.arange(max(target_rows, 1)),  # target rows whose next word is wanted: the first so many
             # Beams: the slot of each token's key and value, one row for each target; else target_slots say it.
             "reordered": _integers(1),
             "ancestors": np.zeros((targets, target_length) if lanes > 1 else (1, 1), np.int32),
@@ -134,11 +137,10 @@ class Workspace:
         if prompts is not None and prompts.shape[1]:
             self._read(which, prompts, wanted=False)
             self._position = prompts.shape[1]
+            self.index["target_starts"][:n + 1] = self._count[:n + 1]  # from now on a token each
         if beams > 1:
             self.index["reordered"][0] = 1
             self.index["ancestors"][:n, :self._position] = self.index["target_slots"][:n, None]
-        self.index["target_starts"][:n + 1] = self._count[:n + 1]
-        self.index["wanted_rows"][:n] = self._count[:n]
 
     def step(self, which: int, ids: Ids) -> None:
         """One more token for each running target: what came before is cached."""
@@ -159,7 +161,7 @@ class Workspace:
         tokens, values = np.empty((most, n), np.int64), np.empty((most, n), self._dtype)
         steps = self._executor.run_steps(which, n, position, self._longest_memory, ends, tokens, values)
         self._position = position + steps
-        return tokens[:steps], values[:steps]
+        return (tokens, values) if steps == most else (tokens[:steps], values[:steps])
 
     def keep(self, running: Sequence[int] | Ids) -> None:
         """Go on with these of the running targets only, given by their places: no cache moves."""
@@ -177,7 +179,6 @@ class Workspace:
             index[name][:n] = index[name][parents]
         index["target_slots"][:n] = index["memory_slots"][:n] * self.capacity.lanes + self._count[:n] % beams
         index["target_starts"][:n + 1] = self._count[:n + 1]
-        index["wanted_rows"][:n] = self._count[:n]
         self._longest_memory = index["memory_keys"][:n].max()
 
     def _start(self, sources: Iterable[int]) -> None:
@@ -185,11 +186,12 @@ class Workspace:
         index, longest = self.index, 0
         lanes: dict[int, int] = {}
         source_keys, memory_keys = index["source_keys"], index["memory_keys"]
-        target_slots, memory_slots = index["target_slots"], index["memory_slots"]
+        target_slots, memory_slots, target_starts = index["target_slots"], index["memory_slots"], index["target_starts"]
         for row, source in enumerate(sources):
             lane = lanes[source] = lanes.get(source, -1) + 1
             target_slots[row] = source * self.capacity.lanes + lane
             memory_slots[row] = source
+            target_starts[row + 1] = row + 1
             memory_keys[row] = length = source_keys.item(source)
             longest = max(longest, length)
         index["reordered"][0] = 0
@@ -199,7 +201,6 @@ class Workspace:
               interventions: Interventions | None = None) -> None:
         """Run a decoder program on tokens of every target."""
         rows, longest = self._place("target", sentences)
-        self.index["wanted_rows"][:rows] = self._count[:rows]
         self._run(which, (len(sentences), 0, rows, rows if wanted else 0, longest, longest, self._longest_memory),
                   interventions)
 

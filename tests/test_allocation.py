@@ -307,10 +307,11 @@ def test_a_workspace_that_failed_is_not_used_again(backend, made, monkeypatch):
 
 
 @compiled
-def test_weights_that_go_with_a_cycle(name):
+def test_what_goes_with_a_cycle(name):
     done = python("""if True:
         import gc
         import numpy as np
+        import models, rtfast
         from rtfast import backends
         backend = backends.active()
         for n in (8, 300):  # the large ones lie side by side
@@ -319,5 +320,12 @@ def test_weights_that_go_with_a_cycle(name):
             cycle = [weight, memory]
             cycle.append(cycle)
             del memory, weight, cycle
-            print(gc.collect() > 0)""", RTFAST_BACKEND=name)
-    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["True", "True"], "")
+            print(gc.collect() > 0)
+        config = models.large_config(d_ff=4096)  # for large buffers
+        model = rtfast.Transformer(config, models.random_values(config))
+        workspace = models.ready_to_decode(model, models.ragged_ids(config, [40] * 8), 40)
+        cycle = [workspace._executor]
+        cycle.append(cycle)
+        del workspace, model, cycle
+        print(gc.collect() > 0)""", RTFAST_BACKEND=name)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["True"] * 3, "")

@@ -48,34 +48,30 @@ def test_the_score_is_that_of_the_whole_sentence(backend):
                 assert model.score(source, ids) / len(ids)**0.7 == pytest.approx(score, rel=1e-5, abs=1e-5)
 
 
-@both_dtypes
-@pytest.mark.parametrize("fields", [
-    {}, {"d_key": 5, "d_value": 65}, {"d_key": 70, "d_value": 129}, {"d_value": 256},
-    {"positions": "relative", "relative_buckets": 8, "relative_distance": 12}, {"article_softmax": True}],
-    ids=["small", "odd", "wide", "whole", "relative", "article"])
-def test_reordered_steps_have_the_bits_of_a_full_run(backend, fields, dtype):
-    """Over several panels of keys and more than one chunk of sums, with random parents."""
-    length, beams = 270, 5
-    model, _ = random_model(small_config(max_length=length, dtype=dtype, **fields))
+def check_reordered_steps(model, backend, beams, lanes):
+    """Steps of beams[step] targets of each of two sentences, with random parents, against full runs.
+
+    lanes: the most beams.
+    """
     sources, random = [random_ids(model.config, n, seed=n) for n in (3, 20)], np.random.default_rng(0)
-    workspace = Workspace(model._backend, model._programs, model._packed, Capacity(2, 23, 20, 10, length, beams))
+    workspace = Workspace(model._backend, model._programs, model._packed,
+                          Capacity(2, 23, 20, 2 * lanes, model.config.max_length, lanes))
     workspace.encode(ENCODER_WITH_MEMORY, sources)
     prompts = random.integers(0, model.config.vocab_size, (2, 3))
-    workspace.begin_steps(range(2), prompts, DECODER, beams)
-    histories = [list(prompts[row]) for row in range(2)]
-    for step in range(length - 3):
+    workspace.begin_steps(range(2), prompts, DECODER, lanes)
+    histories, many = [list(prompts[row]) for row in range(2)], 1
+    for step, now in enumerate(beams):
         if step:
-            many = 1 if step == 1 else beams
             near = random.random() < 0.7  # beams mostly go on where they were
             parents = [s * many + (b % many if near else int(random.integers(many)))
-                       for s in range(2) for b in range(beams)]
-            workspace.reorder(parents, beams)
-            histories = [list(histories[parent]) for parent in parents]
+                       for s in range(2) for b in range(now)]
+            workspace.reorder(parents, now)
+            histories, many = [list(histories[parent]) for parent in parents], now
         words = random.integers(0, model.config.vocab_size, len(histories)).tolist()
         workspace.step(DECODER, words)
         for history, word in zip(histories, words, strict=True):
             history.append(word)
-        if step % 37 and step < length - 6:
+        if step % 37 and step < len(beams) - 3:
             continue
         logits = workspace.result(DECODER, "logits")
         for row, history in enumerate(histories):
@@ -84,6 +80,26 @@ def test_reordered_steps_have_the_bits_of_a_full_run(backend, fields, dtype):
                 assert np.allclose(logits[row], full, rtol=1e-4, atol=1e-5)
             else:
                 assert_same_bits(logits[row], full, (step, row))
+
+
+@both_dtypes
+@pytest.mark.parametrize("fields", [
+    {}, {"d_key": 5, "d_value": 65}, {"d_key": 70, "d_value": 129}, {"d_value": 256},
+    {"positions": "relative", "relative_buckets": 8, "relative_distance": 12}, {"article_softmax": True}],
+    ids=["small", "odd", "wide", "whole", "relative", "article"])
+def test_reordered_steps_have_the_bits_of_a_full_run(backend, fields, dtype):
+    """Over several panels of keys and more than one chunk of sums, with random parents."""
+    length = 270
+    model, _ = random_model(small_config(max_length=length, dtype=dtype, **fields))
+    check_reordered_steps(model, backend, [5] * (length - 3), 5)
+
+
+@both_dtypes
+def test_beams_that_come_and_go(backend, dtype):
+    """A slot that is left with a group of keys half full is looked back at, and taken up again, at other positions."""
+    model, _ = random_model(small_config(max_length=120, dtype=dtype, d_key=70))
+    many = np.random.default_rng(1).integers(1, 8, 40)
+    check_reordered_steps(model, backend, np.repeat(many, 3)[:117].tolist(), 7)
 
 
 def test_finished_sentences_leave(backend, monkeypatch):

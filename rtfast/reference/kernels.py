@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Arguments = ParamSpec("Arguments")
 
 __all__ = [
-    "PackedWeight", "weight_memory", "pack", "packed_empty", "matmul", "linear", "activate", "softmax", "layer_norm",
+    "PackedWeight", "large_memory", "pack", "packed_empty", "matmul", "linear", "activate", "softmax", "layer_norm",
     "add_layer_norm", "attention", "embedding", "argmax", "top_k", "can_screen", "screen", "set_num_threads",
     "get_num_threads",
 ]
@@ -85,7 +85,7 @@ class PackedWeight:
         return self._values.copy()
 
 
-def weight_memory() -> None:
+def large_memory() -> None:
     """A place for packed weights to lie side by side: `memory` of `pack` and `packed_empty`. Here NumPy's own, None."""
     return None
 
@@ -98,7 +98,7 @@ def packed_empty(d_in: int, d_out: int, dtype: DType, memory: None = None) -> Pa
 def pack(weight: Floats, transposed: bool = False, memory: None = None) -> PackedWeight:
     """A PackedWeight with a copy of weight (d_in, d_out), or of one that lies transposed as (d_out, d_in).
 
-    memory: what `weight_memory` gave, or None.
+    memory: what `large_memory` gave, or None.
     """
     return PackedWeight(weight.T if transposed else weight)
 

@@ -1,4 +1,4 @@
-"""Where packed weights lie: those of a model side by side, in huge pages (pages.h)."""
+"""Memory in huge pages (pages.h), piece by piece: for the packed weights of a model, or what a workspace needs."""
 
 cdef extern from "pages.h" nogil:
     enum: HUGE_PAGE
@@ -13,9 +13,9 @@ cdef enum:
     MOST_MAPPED = 64 << 20           # bytes to map ahead: what is not used of them is never touched
 
 
-@cython.no_gc  # as PackedWeight
-cdef class WeightMemory:
-    """Memory for weights that live and die together: it goes when the last of them has gone. Not for two threads."""
+@cython.no_gc  # which would clear `mapped` before __dealloc__ reads it; nothing here can be part of a cycle
+cdef class LargeMemory:
+    """Memory for things that live and die together: it goes when the last of them has gone. Not for two threads."""
 
     cdef list mapped                 # (start, bytes)
     cdef char* start                 # of what is left of the last
@@ -29,7 +29,7 @@ cdef class WeightMemory:
             unmap_pages(<void*> <size_t> start, size)
 
     cdef void* take(self, size_t bytes) except NULL:
-        """Uninitialised memory that starts on a cache line."""
+        """Memory of zeros that starts on a cache line; none is taken before it is touched."""
         cdef size_t wanted = (bytes + 63) // 64 * 64, size
         cdef void* block
         if bytes > <size_t> PY_SSIZE_T_MAX - 2 * HUGE_PAGE:
@@ -49,6 +49,6 @@ cdef class WeightMemory:
         return block
 
 
-def weight_memory():
+def large_memory():
     """A place for packed weights to lie side by side: `memory` of `pack` and `packed_empty`."""
-    return WeightMemory()
+    return LargeMemory()
