@@ -315,7 +315,7 @@ def test_what_goes_with_a_cycle(name):
         from rtfast import backends
         backend = backends.active()
         for n in (8, 300):  # the large ones lie side by side
-            memory = backend.weight_memory()
+            memory = backend.large_memory()
             weight = backend.pack(np.ones((n, n), np.float32), False, memory)
             cycle = [weight, memory]
             cycle.append(cycle)
