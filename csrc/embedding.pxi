@@ -76,22 +76,6 @@ cdef void size_gather(Op* op, Py_ssize_t rows, int threads, const vec* like) noe
     op.task = <TaskFunction> (<void*> gather_task[vec])
 
 
-cdef inline bint any_larger_or_nan(const vec* x, Py_ssize_t n, double top) noexcept nogil:
-    """Whether one of n whole vectors holds a number above top, or a NaN."""
-    cdef vec one = constant(1.0, x), zero = constant(0.0, x), limit = constant(top, x), found = constant(0.0, x), v
-    cdef double seen[8]
-    cdef double any_seen = 0.0
-    cdef Py_ssize_t i
-    for i in range(n):
-        v = load(x, i * lanes(x))
-        # not (v <= limit), as 1 or 0: a NaN is neither below nor equal
-        found = found + if_less(limit, v, one, if_less(v, limit, zero, v - limit))
-    store(<vec*> seen, 0, found)
-    for i in range(lanes(x)):
-        any_seen += number(<vec*> seen, i)
-    return not any_seen == 0.0
-
-
 cdef void argmax_task(const ArgmaxArguments* argmax, Py_ssize_t task, vec* scratch) noexcept nogil:
     """The first largest number of one row; a NaN counts as the largest, as in NumPy."""
     cdef const vec* x = at(<const vec*> argmax.x, task * argmax.width)
@@ -99,7 +83,7 @@ cdef void argmax_task(const ArgmaxArguments* argmax, Py_ssize_t task, vec* scrat
     cdef double top = number(x, 0), candidate
     while i < n:
         end = min(n, i + block)
-        if end == i + block and not any_larger_or_nan(at(x, i), 4, top):
+        if end == i + block and not any_larger_or_nan(at(x, i), top):
             i = end
             continue
         while i < end:

@@ -54,6 +54,22 @@ cdef inline double largest_lane(vec* values, const vec* like) noexcept nogil:
         return d[0]
 
 
+cdef inline bint any_larger_or_nan(const vec* x, double limit) noexcept nogil:
+    """Whether one of 4 vectors holds a number above limit, or a NaN."""
+    cdef vec most = constant(limit, x)
+    cdef Py_ssize_t width = lanes(x)
+    return (not_at_most(load(x, 0), most) | not_at_most(load(x, width), most)
+            | not_at_most(load(x, 2 * width), most) | not_at_most(load(x, 3 * width), most)) != 0
+
+
+cdef inline bint any_not_below(const vec* x, double limit) noexcept nogil:
+    """Whether one of 4 vectors holds a number that is not below limit."""
+    cdef vec least = constant(limit, x)
+    cdef Py_ssize_t width = lanes(x)
+    return (not_less(load(x, 0), least) | not_less(load(x, width), least)
+            | not_less(load(x, 2 * width), least) | not_less(load(x, 3 * width), least)) != 0
+
+
 cdef inline double rounded(double x, const vec* like) noexcept nogil:
     """x to the precision of `vec`."""
     if vec is vf:

@@ -218,7 +218,7 @@ cdef void pick_task(const PickArguments* pick, Py_ssize_t task, vf* scratch) noe
     if usable:  # start with the k of the highest bounds
         i = 0
         while i < pick.d_out:
-            if n == k and i + width <= pick.d_out and not any_larger_or_nan(at(upper, i), 4, bound[k - 1]):
+            if n == k and i + width <= pick.d_out and not any_larger_or_nan(at(upper, i), bound[k - 1]):
                 i += width
                 continue
             for j in range(i, min(i + width, pick.d_out)):
@@ -256,20 +256,6 @@ cdef void pick_task(const PickArguments* pick, Py_ssize_t task, vf* scratch) noe
         i += width
     for i in range(k):
         put(values, i, best[i])
-
-
-cdef inline bint any_not_below(const vf* x, double limit) noexcept nogil:
-    """Whether one of 4 vectors holds a number that is not below limit."""
-    cdef vf one = constant(1.0, x), zero = constant(0.0, x), limits = constant(limit, x), found = zero
-    cdef float seen[16]
-    cdef int i
-    for i in range(4):
-        found = found + if_less(load(x, i * lanes(x)), limits, zero, one)
-    store(<vf*> seen, 0, found)
-    for i in range(lanes(x)):
-        if seen[i] != 0.0:
-            return True
-    return False
 
 
 cdef inline void insert(double value, int64_t id, double* best, int64_t* ids, Py_ssize_t place, Py_ssize_t n) noexcept nogil:

@@ -84,6 +84,16 @@ INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
         const V half = (bounded * fill_##S((T)0.5) + magic) - magic;                              \
         return x * power_of_two_##S(half) * power_of_two_##S(bounded - half);                     \
     }                                                                                             \
+    INLINE unsigned not_less_generic_##S(V a, V b) {                                              \
+        unsigned found = 0;                                                                       \
+        for (int l = 0; l < LANES; l++) found |= (unsigned)!(a[l] < b[l]) << l;                   \
+        return found;                                                                             \
+    }                                                                                             \
+    INLINE unsigned not_at_most_generic_##S(V a, V b) {                                           \
+        unsigned found = 0;                                                                       \
+        for (int l = 0; l < LANES; l++) found |= (unsigned)!(a[l] <= b[l]) << l;                  \
+        return found;                                                                             \
+    }                                                                                             \
     INLINE V gathered_##S(const V *p, ptrdiff_t i, ptrdiff_t stride) {                            \
         T lanes[LANES];                                                                           \
         for (ptrdiff_t l = 0; l < LANES; l++) lanes[l] = ((const T *)p)[i + l * stride];          \
@@ -113,7 +123,8 @@ DEFINE_VECTOR(d, vd, double, vd_bits, uint64_t, LANES_D, 52, 1023)
 /* What the compiler needs help with.
  * larger(a, b) is `a > b ? a : b`: the second where either is NaN. smaller likewise.
  * load_some reads n lanes, at most all of them, and takes the rest from `otherwise`;
- * it touches no memory past them. store_some likewise. */
+ * it touches no memory past them. store_some likewise.
+ * not_less has a bit for every lane in which a < b does not hold, so also where one is NaN; not_at_most: a <= b. */
 #if defined(__AVX512F__)
 
 INLINE vf fma_f(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
@@ -124,6 +135,10 @@ INLINE vf smaller_f(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b)
 INLINE vd smaller_d(vd a, vd b) { return (vd)_mm512_min_pd((__m512d)a, (__m512d)b); }
 INLINE vf scaled_f(vf x, vf n) { return (vf)_mm512_scalef_ps((__m512)x, (__m512)n); }
 INLINE vd scaled_d(vd x, vd n) { return (vd)_mm512_scalef_pd((__m512d)x, (__m512d)n); }
+INLINE unsigned not_less_f(vf a, vf b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NLT_UQ); }
+INLINE unsigned not_less_d(vd a, vd b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_NLT_UQ); }
+INLINE unsigned not_at_most_f(vf a, vf b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NLE_UQ); }
+INLINE unsigned not_at_most_d(vd a, vd b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_NLE_UQ); }
 /* Row r of each group of rows in its own quarter of a vector, then 4 x 4 (2 x 2) within the quarters. */
 INLINE __m512 quarters_f(const float *p, ptrdiff_t stride) {
     __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(p));
@@ -176,6 +191,18 @@ INLINE vf larger_f(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b);
 INLINE vd larger_d(vd a, vd b) { return (vd)_mm256_max_pd((__m256d)a, (__m256d)b); }
 INLINE vf smaller_f(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
 INLINE vd smaller_d(vd a, vd b) { return (vd)_mm256_min_pd((__m256d)a, (__m256d)b); }
+INLINE unsigned not_less_f(vf a, vf b) {
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_NLT_UQ));
+}
+INLINE unsigned not_less_d(vd a, vd b) {
+    return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd((__m256d)a, (__m256d)b, _CMP_NLT_UQ));
+}
+INLINE unsigned not_at_most_f(vf a, vf b) {
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_NLE_UQ));
+}
+INLINE unsigned not_at_most_d(vd a, vd b) {
+    return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd((__m256d)a, (__m256d)b, _CMP_NLE_UQ));
+}
 /* As in AVX-512, with halves. */
 INLINE __m256 halves_f(const float *p, ptrdiff_t stride) {
     return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + 4 * stride), 1);
@@ -238,6 +265,10 @@ INLINE vf larger_f(vf a, vf b) { return if_less_f(b, a, a, b); }
 INLINE vd larger_d(vd a, vd b) { return if_less_d(b, a, a, b); }
 INLINE vf smaller_f(vf a, vf b) { return if_less_f(a, b, a, b); }
 INLINE vd smaller_d(vd a, vd b) { return if_less_d(a, b, a, b); }
+INLINE unsigned not_less_f(vf a, vf b) { return not_less_generic_f(a, b); }
+INLINE unsigned not_less_d(vd a, vd b) { return not_less_generic_d(a, b); }
+INLINE unsigned not_at_most_f(vf a, vf b) { return not_at_most_generic_f(a, b); }
+INLINE unsigned not_at_most_d(vd a, vd b) { return not_at_most_generic_d(a, b); }
 INLINE void transpose_f(const vf *p, ptrdiff_t stride, vf *to, ptrdiff_t to_stride) {
     transpose_generic_f(p, stride, to, to_stride);
 }

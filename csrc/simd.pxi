@@ -44,6 +44,10 @@ cdef extern from "simd.h" nogil:
     vd larger_d(vd a, vd b)
     vf smaller_f(vf a, vf b)
     vd smaller_d(vd a, vd b)
+    unsigned not_less_f(vf a, vf b)
+    unsigned not_less_d(vd a, vd b)
+    unsigned not_at_most_f(vf a, vf b)
+    unsigned not_at_most_d(vd a, vd b)
     vf if_less_f(vf a, vf b, vf yes, vf no)
     vd if_less_d(vd a, vd b, vd yes, vd no)
     vf with_sign_of_f(vf magnitude, vf sign)
@@ -197,6 +201,22 @@ cdef inline vec smaller(vec a, vec b) noexcept nogil:
         return smaller_f(a, b)
     else:
         return smaller_d(a, b)
+
+
+cdef inline unsigned not_less(vec a, vec b) noexcept nogil:
+    """A bit for every lane in which a < b does not hold: so also where one is NaN."""
+    if vec is vf:
+        return not_less_f(a, b)
+    else:
+        return not_less_d(a, b)
+
+
+cdef inline unsigned not_at_most(vec a, vec b) noexcept nogil:
+    """A bit for every lane in which a <= b does not hold: so also where one is NaN."""
+    if vec is vf:
+        return not_at_most_f(a, b)
+    else:
+        return not_at_most_d(a, b)
 
 
 cdef inline vec if_less(vec a, vec b, vec yes, vec no) noexcept nogil:

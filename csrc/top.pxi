@@ -38,7 +38,7 @@ cdef void top_task(const TopArguments* top, Py_ssize_t task, vec* scratch) noexc
     cdef double candidate, largest, log_sum
     while i < n:
         end = min(n, i + block)
-        if found == k and end == i + block and not any_larger_or_nan(at(x, i), 4, best[k - 1]):
+        if found == k and end == i + block and not any_larger_or_nan(at(x, i), best[k - 1]):
             i = end
             continue
         while i < end:

@@ -58,7 +58,7 @@ def capacity_for(sources: Sequence[Any], targets: Iterable[Any], steps: int = 0,
     length."""
     if len(sources) == 1 and steps and lanes == 1:  # one sentence: a small model's takes little longer than this
         length = len(sources[0])
-        return Capacity(1, length, length, max(1, *map(len, targets)), steps, 1)
+        return Capacity(1, length, length, max([1, *map(len, targets)]), steps, 1)
     lengths, target_lengths = list(map(len, sources)), list(map(len, targets))
     rows = max(sum(target_lengths), len(sources) * lanes if steps else 0)
     return Capacity(len(sources), sum(lengths), max(lengths), rows, max([steps, *target_lengths]), lanes)
