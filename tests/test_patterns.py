@@ -39,6 +39,10 @@ REAL = {
     "digits from the right": r"(?=(\d{3})+(?!\d))",
     "digits by three": r"\d{1,3}(?=(?:\d{3})*\b)",
     "after a digit": r"(?<=\d)(?=(?:\d{3})+(?!\d))",
+    "SMILES": r"(\[[^\]]+]|Br?|Cl?|N|O|S|P|F|I|b|c|n|o|s|p|\(|\)|\.|=|#|-|\+|\\|\/|:|~|@|\?|>>?|\*|\$|\%[0-9]{2}"
+              r"|[0-9])",
+    "many words": "|".join(f"<{i}>" for i in range(900)) + r"|\s+(?!\S)",
+    "ends of a text, T5": r"\A +| +\z", "blanks, DeBERTa": r"\s{2,}|[\n\r\t]", "SeamlessM4T": "^▁+$",
     "WordLevel": r"\w+|[^\w\s]+",
     "a named group": r"(?<word>[[:alpha:]]+)\n?", "options": r"(?i)abc|def",
     "numbers of letters": r"\x41\x{20AC}\u00e9",
@@ -68,6 +72,8 @@ HOSTILE = {
     "[[:x:](a+)+$]": "must be escaped", "\\": "not supported", "[\\": "not supported",
     "(a": "does not end", "(?i": "not supported", "(?i)a)": "closes nothing", "[a": "does not end",
     "[a[b]": "does not end", "(?:a|b|c|d){3}a{0,1}b*c": "more than 64 ways",
+    "(?:a|b*c)" + "(?:a|b)" * 7: "more than 64 ways", "|".join(["a*b"] * 65): "more than 64 ways",
+    "(?:a*b)?(?:a|b){6}": "more than 64 ways", "(?=a*(?:b|c)?)" + "(?:a|b)" * 6: "more than 64 ways",
     "a)": "closes nothing", "(?:" * 33 + ")" * 33: "groups within groups", "(?i)" * 40: "groups within groups",
 }
 

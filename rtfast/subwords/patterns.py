@@ -18,8 +18,8 @@ MAX_PATTERNS, MAX_LENGTH = 64, 8192
 MAX_DEPTH, MAX_REPEAT = 32, 1000
 #: Ways to match one place, but for the lengths of what has no bound: "(?:a|b)?c{1,3}" has 9.
 MAX_WAYS = 1000
-#: The same where a repetition without bound is tried again at every length: o200k has 46 in all.
-MAX_RETRIED_WAYS = 64
+#: The same of those in which a repetition without bound is tried again at every length: o200k has 30.
+MAX_SLOW_WAYS = 64
 #: A text may become so many times as long by replacements: one of a character by three is usual, or two of them.
 MAX_GROWTH = 10_000
 
@@ -40,7 +40,8 @@ class _Node(NamedTuple):
 
     ways: in which it may match at one place, lengths of what has no bound not counted. retried: how many repetitions
     without bound are tried again at every length when what follows them fails; last: how many of them nothing has
-    followed so far. fails: whether it may not match at all. least: characters that it matches at least.
+    followed so far. fails: whether it may not match at all. least: characters that it matches at least. slow: how many
+    of its ways have something that is retried.
     """
 
     ways: int = 1
@@ -48,6 +49,7 @@ class _Node(NamedTuple):
     last: int = 0
     fails: bool = True
     least: int = 1
+    slow: int = 0
 
 
 def check(text: str) -> None:
@@ -99,8 +101,9 @@ def check_pattern(pattern: str) -> bool:
 
 
 def _bounded(node: _Node) -> _Node:
-    if node.ways > (MAX_RETRIED_WAYS if node.retried else MAX_WAYS):
-        raise ValueError(f"more than {MAX_RETRIED_WAYS if node.retried else MAX_WAYS} ways to match the same text")
+    for ways, most in ((node.ways, MAX_WAYS), (node.slow, MAX_SLOW_WAYS)):
+        if ways > most:
+            raise ValueError(f"more than {most} ways to match the same text")
     if node.retried > 1:
         raise ValueError("repetitions without bound one after the other, before something that may fail: slow on "
                          "long texts")
@@ -133,19 +136,21 @@ class _Reader:
             other = self._sequence(depth)
             node = _bounded(_Node(node.ways + other.ways, max(node.retried, other.retried),
                                   max(node.last, other.last), node.fails and other.fails,
-                                  min(node.least, other.least)))
+                                  min(node.least, other.least), node.slow + other.slow))
         return node
 
     def _sequence(self, depth: int) -> _Node:
-        ways, retried, last, fails, least = 1, 0, 0, False, 0
+        ways, retried, last, fails, least, slow = 1, 0, 0, False, 0, 0
         while self.at < len(self.pattern) and self.pattern[self.at] not in "|)":
             part = self._repeated(self._part(depth))
             if part.fails:
+                slow = ways if last else slow
                 retried, last, fails = retried + last, 0, True
+            slow = ways * part.ways if slow == ways else slow * part.ways + ways * part.slow
             ways, retried, last = ways * part.ways, retried + part.retried, last + part.last
             least += part.least
-            _bounded(_Node(ways, retried))
-        return _Node(ways, retried, last, fails, least)
+            _bounded(_Node(ways, retried, slow=slow))
+        return _Node(ways, retried, last, fails, least, slow)
 
     def _part(self, depth: int) -> _Node:
         letter = self.pattern[self.at]
@@ -203,7 +208,8 @@ class _Reader:
         if not self._here(")"):
             raise ValueError("a group that does not end")
         if kind[-1:] in ("=", "!"):  # once it is decided, it is not tried again, but it may look far
-            return _bounded(_Node(node.ways, node.retried + node.last, least=0))
+            retried = node.retried + node.last
+            return _bounded(_Node(node.ways, retried, least=0, slow=node.ways if retried else 0))
         return node
 
     def _repeated(self, node: _Node) -> _Node:
@@ -227,7 +233,8 @@ class _Reader:
         if most > 1 and node.retried + node.last:
             raise ValueError("a repetition of a repetition without bound")
         ways = (most - least + 1) * node.ways ** min(most, 10)  # two ways are too many then already
-        return _bounded(_Node(ways, node.retried, node.last, fails, least * node.least))
+        slow = ways if node.retried else 0
+        return _bounded(_Node(ways, node.retried, node.last, fails, least * node.least, slow))
 
     def _numbers(self, match: re.Match[str]) -> tuple[int, int | None, bool]:
         """Least and most of {n}, {n,}, {n,m} and {,m}; what follows must be no other repetition."""
