@@ -61,6 +61,7 @@ HOSTILE = {
     "(?i)a*(?i)a*(?i)x": "one after the other", "a*(?:b?|c)a*x": "one after the other",
     "(?:a*){3}x": "repetition of a repetition", "(?:a*x){2,3}": "repetition of a repetition",
     "a?" * 10: "ways", "(?:a|b)" * 10: "ways", "(?:a?b?c?d?){5}": "ways", "(?:(?:a|b){3}){4}": "ways",
+    "(?:a|b){٠}" * 10: "ways",
     "a{0,1000}b": "ways", "(?:a{1,9}){9}": "ways", "|".join(["a"] * 1001): "ways", "a{3}?" * 10: "ways",
     "a{1001}": "at most 1000", "a{9999999}": "large number", "a{3,2}": "smaller number first",
     "a++?": "of a repetition", "a**": "of a repetition", "a{2}{3}": "of a repetition", "a{2}+": "of a repetition",

@@ -27,11 +27,11 @@ MAX_GROWTH = 10_000
 _KEY = re.compile(r'"Regex"[ \t\r\n]*:[ \t\r\n]*(?=")')
 _HIDDEN_KEY = re.compile(r"(?<!\\)(?:\\\\)*\\u00(?:52|65|67|78)")
 
-_REPEAT = re.compile(r"\{(?:(\d+)(,?)(\d*)|,(\d+))\}")
+_REPEAT = re.compile(r"\{(?:(\d+)(,?)(\d*)|,(\d+))\}", re.ASCII)
 _SHORT = {"?": (0, 1), "*": (0, None), "+": (1, None)}
 _GROUP = re.compile(r"\?(?::|>|<?[=!]|<[A-Za-z_]\w{0,63}>|(?=[im-])[im]*-?[im]*(?=[:)]):?)", re.ASCII)
 _ESCAPE = re.compile(r"\\(?:[pP]\{\^?[\w \-=]{1,64}\}|x\{[0-9A-Fa-f]{1,8}\}|x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}"
-                     r"|[dDwWsShHtnrfvaebBAzZG]|0(?![0-7])|[^\w])", re.DOTALL)
+                     r"|[dDwWsShHtnrfvaebBAzZG]|0(?![0-7])|[^\w])", re.DOTALL | re.ASCII)
 _POSIX = re.compile(r"\[:\^?(?:alnum|alpha|ascii|blank|cntrl|digit|graph|lower|print|punct|space|upper|word|xdigit):\]")
 
 
