@@ -6,6 +6,7 @@ Each takes bytes and a `random.Random`, and gives other bytes; the same seed giv
 import copy
 import io
 import json
+import struct
 import zipfile
 
 _NUMBERS = (0, 1, -1, 2, 3, 7, 8, 16, 33, 127, 128, 255, 256, 1000, 32767, 65536, 10**6, 2**31 - 1, 2**31, 2**32,
@@ -143,7 +144,13 @@ def of_npz(data, random, words=()):
         with zipfile.ZipFile(file, "w", method) as archive:
             for name, content in members:
                 archive.writestr(name, content)
-    except (ValueError, IndexError):  # a name that zipfile does not write
+            if archive.filelist and random.randrange(10) == 0:  # a lie in the directory at the end
+                field = random.choice(("file_size", "compress_size", "header_offset", "compress_type", "flag_bits"))
+                entry = random.choice(archive.filelist)
+                setattr(entry, field, random.choice((getattr(entry, field) + random.choice((-8, -1, 1, 2, 8, 4096)),
+                                                     *(n for n in _NUMBERS if 0 <= n < 2**15))))
+                archive._didModify = True
+    except (ValueError, IndexError, struct.error):  # a name, or a size below 0, that zipfile does not write
         return of_bytes(data, random)
     return file.getvalue()
 

@@ -10,14 +10,13 @@ import json
 import math
 import os
 import sys
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import rtfast
+from rtfast import npz_file
 from rtfast.article import VOCABULARY
 from rtfast.cli import UserError, blaming_the_user, note, whole_number
 from rtfast.weights import weight_shapes
@@ -41,6 +40,11 @@ DEFAULT_SEED = 35838
 DEFAULT_LIMIT = 32
 #: A line of stdin is read whole; this many characters are far more than a model has positions for.
 MAX_LINE = 2**20
+#: Types of weights in an .npz file: real numbers.
+WEIGHT_TYPES = ("|b1", "|i1", "|u1", *(f"{order}{kind}" for order in "<>" for kind in (
+    "f2", "f4", "f8", "i2", "i4", "i8", "u2", "u4", "u8")))
+#: They may be compressed: random weights hardly become smaller, rounded ones half as large.
+MAX_GROWTH = 8
 #: A vocabulary of so many words fits an error message.
 FEW_WORDS = 20
 
@@ -195,17 +199,11 @@ def read_vocabulary(path: str) -> rtfast.WordTokenizer:
 
 
 def read_weights(path: str) -> dict[str, Array]:
-    """{name: array} of an .npz file, without ever reading a pickle."""
-    with blaming_the_user(path):
+    """{name: array} of an .npz file, which may come from anywhere: see `npz_file`."""
+    with blaming_the_user():
         if not os.path.exists(path):
             raise UserError(f"{path}: no such file")
-        if not zipfile.is_zipfile(path):
-            raise UserError(f"{path}: not an .npz file; numpy.savez(path, **weights) writes one")
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise UserError(f"{path}: damaged: {error}") from error
+        return npz_file.read(path, WEIGHT_TYPES, growth=MAX_GROWTH, fortran=True)
 
 
 def check_memory(config: rtfast.Config) -> None:

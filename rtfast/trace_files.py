@@ -1,21 +1,17 @@
 """Traces in files: .safetensors, with what is known of the intermediates as metadata, or .npz, with that as JSON bytes.
 
-A file is hostile until it is checked: no pickle, no compressed member that grows, nothing read that does not fit.
+A file is hostile until it is checked: no pickle, no compressed member, nothing read that does not fit.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
-import struct
-import zipfile
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import safetensors_file
+from . import npz_file, safetensors_file
 from .safetensors_file import CheckpointError
 from .trace import Trace, TraceItem
 
@@ -31,10 +27,6 @@ AXES = {"sentence", "head", "source", "target", "feature", "word"}
 #: Bytes of JSON about a trace: thousands of intermediates.
 MAX_ABOUT = 16 * 2**20
 IDS = ("source_ids", "target_ids")
-#: The beginning of a .npy member, as NumPy writes it: length, header, type, order and shape. NumPy's own reader would
-#: parse it as Python.
-_NPY = re.compile(rb"\x93NUMPY\x01\x00(..)(\{'descr': '([^']{3})', 'fortran_order': (True|False), "
-                  rb"'shape': \(((?:\d{1,18},? ?){0,4})\), \} *\n)", re.DOTALL)
 _NPY_TYPES = ("<f4", "<f8", "<i8", "|u1")
 _FLOATS = (np.dtype("<f4"), np.dtype("<f8"))
 
@@ -158,18 +150,7 @@ def _write_npz(file: IO[bytes], arrays: Mapping[str, Array], about: str) -> None
 
 
 def _read_npz(path: str) -> tuple[str, dict[str, Array]]:
-    with safetensors_file.open_regular(path) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-                if sum(member.file_size for member in members) > os.fstat(file.fileno()).st_size:
-                    raise ValueError("its members must lie side by side")
-                if len({member.filename for member in members}) < len(members):
-                    raise ValueError("its members must have different names")
-                arrays = {member.filename.removesuffix(".npy"): _member(archive, member) for member in members}
-        except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OverflowError,
-                MemoryError, OSError, struct.error) as error:
-            raise CheckpointError(f"{path}: {error}") from None
+    arrays = npz_file.read(path, _NPY_TYPES)
     about = arrays.pop(ABOUT, None)
     if about is None or about.dtype != np.uint8 or about.nbytes > MAX_ABOUT:
         raise CheckpointError(f"{path}: holds no trace: it has no {ABOUT}")
@@ -177,22 +158,6 @@ def _read_npz(path: str) -> tuple[str, dict[str, Array]]:
         return about.tobytes().decode("utf-8", "surrogatepass"), arrays
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path}: {ABOUT}: {error}") from None
-
-
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    """The array of one member, that is as large as its header says and not compressed."""
-    if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-        raise ValueError(f"{member.filename[:200]!r} must not be compressed")
-    data, name = archive.read(member), f"{member.filename[:200]!r}"
-    header = _NPY.match(data)
-    if header is None or len(header[2]) != int.from_bytes(header[1], "little"):
-        raise ValueError(f"{name} must be an array of NumPy's format 1.0")
-    if header[3].decode() not in _NPY_TYPES or header[4] != b"False":
-        raise ValueError(f"{name} must hold one of {', '.join(_NPY_TYPES)} in C order")
-    dtype, shape = np.dtype(header[3].decode()), tuple(int(size) for size in header[5].split(b",") if size.strip())
-    if math.prod(shape, start=dtype.itemsize) != len(data) - header.end():
-        raise ValueError(f"{name}: {len(data) - header.end()} bytes do not fit the shape {shape}")
-    return np.frombuffer(data, dtype, offset=header.end()).reshape(shape).copy()
 
 
 _KINDS = {".npz": (_write_npz, _read_npz), ".safetensors": (_write_safetensors, _read_safetensors)}

@@ -257,6 +257,8 @@ def test_generate_with_own_weights(prints, saved, tmp_path):
     answer = model.translate(ARTICLE_TEXT) + "\n"
     np.savez(tmp_path / "own.npz", **model.weights)
     assert prints("generate", "--weights", tmp_path / "own.npz", ARTICLE_TEXT) == answer
+    np.savez_compressed(tmp_path / "small.npz", **{name: np.asfortranarray(w) for name, w in model.weights.items()})
+    assert prints("generate", "--weights", tmp_path / "small.npz", ARTICLE_TEXT) == answer
     (tmp_path / "own.json").write_text(json.dumps(model.config.to_dict()))
     (tmp_path / "own.txt").write_text("\n".join(article.VOCABULARY) + "\n")
     given = ("generate", "--weights", tmp_path / "own.npz", ARTICLE_TEXT, "--config")
@@ -338,8 +340,11 @@ def test_a_model_shorter_than_the_default_limit(call, tmp_path):
     (["--weights", "DIR/none.npz", "hello"], "DIR/none.npz: no such file"),
     (["--weights", "DIR/text", "hello"], "DIR/text: not an .npz file"),
     (["--weights", "DIR/short.npz", "hello"], "DIR/short.npz: weights do not fit the config: "),
-    (["--weights", "DIR/objects.npz", "hello"], "DIR/objects.npz: Object arrays cannot be loaded"),
+    (["--weights", "DIR/objects.npz", "hello"], "DIR/objects.npz: 'a.npy': must hold plain numbers, got type '|O'"),
     (["--weights", "DIR/damaged.npz", "hello"], "DIR/damaged.npz: "),
+    (["--weights", "DIR/bomb.npz", "hello"], "DIR/bomb.npz: 'output.weight.npy' grows to 64000128 bytes: "),
+    (["--weights", "DIR/cut.npz", "hello"], "DIR/cut.npz: not an .npz file, or cut short"),
+    (["--weights", "DIR", "hello"], "DIR: must be a regular file"),
     (["--config", "DIR/none.json", "hello"], "DIR/none.json: No such file"),
     (["--config", "DIR/text", "hello"], "DIR/text: not JSON: "),
     (["--config", "DIR/deep.json", "hello"], "DIR/deep.json: "),
@@ -370,7 +375,10 @@ def test_generate_refuses(refuses, tmp_path, arguments, message):
     (tmp_path / "latin").write_bytes("SOS\nEOS\nd\xf3s\n".encode("latin-1"))
     np.savez(tmp_path / "short.npz", **{"output.weight": np.zeros((4, 10)), "more": np.zeros(3)})
     np.savez(tmp_path / "objects.npz", a=np.array([{}], object))
+    if "DIR/bomb.npz" in arguments:
+        np.savez_compressed(tmp_path / "bomb.npz", **{"output.weight": np.zeros((2000, 4000))})
     whole = (tmp_path / "short.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[:-1])
     (tmp_path / "damaged.npz").write_bytes(whole[:60] + b"\xff" * 40 + whole[100:])
     got = refuses("generate", *(argument.replace("DIR", str(tmp_path)) for argument in arguments))
     assert got.replace(str(tmp_path), "DIR").startswith(message)

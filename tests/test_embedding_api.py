@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from c_table import BAD_SIZE, BAD_VALUE, OVERLAP, Table, table_of
 from cases import both_dtypes, normal
-from subprocesses import TESTS, python
+from subprocesses import TESTS, WATCHED, python
 
 import rtfast
 from rtfast import backends, kernels
@@ -253,13 +253,14 @@ def needs_compiler():
 
 
 def build(source, folder):
-    """Build the project in `source` in `folder`; what its compiler printed."""
+    """Build the project in `source` in `folder`, watched where rtfast's own build is; what its compiler printed."""
     shutil.copytree(source, folder, dirs_exist_ok=True)
     paths = [os.path.dirname(os.path.dirname(rtfast.__file__)), *[path for path in sys.path if path]]
+    flags = "-g -fsanitize=address,undefined -fno-sanitize-recover=undefined" if WATCHED else ""
     done = subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--inplace"], cwd=folder, capture_output=True, text=True, timeout=600,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "CFLAGS": "-O1 -Wall -Wno-unused-function"},
-        check=False)
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "LDFLAGS": flags,
+             "CFLAGS": f"-O1 -Wall -Wno-unused-function {flags}"}, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -27,7 +27,7 @@ from harnesses.base import stored_inputs  # noqa: E402
 
 #: Inputs of each harness: most take a tenth of a millisecond, a model or a tokenizer some.
 INPUTS = {"weights": 2000, "weights_beside_package": 2000, "generation_options": 3000, "ids": 5000, "config": 1000,
-          "vocabulary": 1000, "sentencepiece": 1000, "trace_npz": 1000}
+          "vocabulary": 1000, "sentencepiece": 1000, "trace_npz": 1000, "weights_npz": 1000}
 FEW = 400
 PACKAGES = {"weights_beside_package": ("safetensors",), "tokenizer_json": ("tokenizers",),
             "sentencepiece": ("sentencepiece",), "vocabulary": ("sentencepiece",),

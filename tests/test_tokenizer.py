@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from subprocesses import WATCHED
 
 from rtfast.tokenizer import WordTokenizer
 
@@ -161,7 +162,7 @@ def test_a_million_repeated_characters_take_linear_time():
     for unit in ("?", "a", "a?", "a ", "x", "A?", "é"):
         ids = tokenizer.encode(unit * (10**6 // len(unit)))
         assert ids
-    assert time.perf_counter() - start < 20  # quadratic: hours
+    assert time.perf_counter() - start < (120 if WATCHED else 20)  # quadratic: hours
 
 
 @settings(deadline=None, max_examples=200)

@@ -186,7 +186,7 @@ def member(dtype="<f4", shape=(2,), data=b"\0" * 8, fortran=False):
 
 @pytest.mark.parametrize("data, message", [
     (member(shape=(10**15,)), "do not fit the shape"), (member(shape=(2**62, 4)), "do not fit the shape"),
-    (member(shape=(-2,)), "1.0"), (member("|O"), "1.0"), (member("|O8"), "must hold"),
+    (member(shape=(-2,)), "1.0"), (member("|O"), "must hold"), (member("|O8"), "must hold"),
     (member("<c8", (1,)), "must hold"),
     (member(fortran=True), "C order"), (b"\x93NUMPY\x02\x00" + member()[8:], "1.0"), (b"nonsense", "1.0"),
     (member(shape="__import__('os').abort()"), "1.0"), (member(shape="(" * 5000), "1.0"), (b"", "1.0"),
@@ -204,7 +204,7 @@ def test_archives_that_would_grow(tmp_path, model):
     path = tmp_path / "bad.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("logits.npy", member(shape=(10**6,), data=b"\0" * 4 * 10**6))
-    with pytest.raises(rtfast.CheckpointError, match="must not be compressed|side by side"):
+    with pytest.raises(rtfast.CheckpointError, match="must not be compressed"):
         rtfast.Trace.load(path)
     # Many members that are the same bytes of the file
     once = io.BytesIO()

@@ -37,7 +37,8 @@ def library(name):
 
 def environment(name, package):
     """What the tests need around them to run on a build."""
-    found = {**os.environ, "PYTHONPATH": package, "RTFAST_BUILD": name}
+    paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    found = {**os.environ, "PYTHONPATH": paths, "RTFAST_BUILD": name}
     if name == "address":
         # libstdc++ as well: its exceptions must be there when AddressSanitizer looks for them.
         found["LD_PRELOAD"] = " ".join([library("libasan.so"), library("libubsan.so"), library("libstdc++.so.6")])

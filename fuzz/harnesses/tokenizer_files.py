@@ -67,7 +67,8 @@ class TokenizerJson(Harness):
     _WORDS = ("BPE", "Unigram", "WordLevel", "WordPiece", "Sequence", "Metaspace", "ByteLevel", "Split", "Regex",
               "Strip", "Prepend", "Replace", "ByteFallback", "Fuse", "TemplateProcessing", "NFKC", "Lowercase",
               "Precompiled", "Digits", "BertNormalizer", "BertProcessing", "RobertaProcessing", "Punctuation",
-              "FixedLength", "CTC", "Whitespace", "Isolated", "Removed", "always", "never", "first")
+              "FixedLength", "CTC", "Whitespace", "Isolated", "Removed", "always", "never", "first", "(a+)+$", " {2,}",
+              r"\s*[\r\n]+|\s+(?!\S)", r"\w*\w*$", "x*", "(?i:ss)")
 
     def mutate(self, data, random):
         return mutators.of_json(data, random, self._WORDS)

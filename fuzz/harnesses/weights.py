@@ -1,4 +1,4 @@
-"""safetensors files: header and data, alone and beside the package of that name."""
+"""Files of weights: safetensors, alone and beside the package of that name, and .npz as the command line reads it."""
 
 import io
 import json
@@ -7,9 +7,12 @@ import mutators
 import numpy as np
 from checks import Fault
 
+import rtfast
 from rtfast import CheckpointError, safetensors_file
+from rtfast.cli import UserError, blaming_the_user
+from rtfast.generate_command import read_weights
 
-from .base import Harness, stored_inputs
+from .base import Harness, stored_inputs, tiny_config, tiny_model
 
 #: What we refuse though the package accepts it, by words of our message.
 STRICTER = ("dtype must be one of", "is there twice", "object of dtype, shape and data_offsets", "a BOOL must be",
@@ -84,3 +87,36 @@ class WeightsBesidePackage(Weights):
             if (array.shape, array.dtype, array.tobytes()) != (
                     tuple(info["shape"]), safetensors_file.DTYPES[info["dtype"]], bytes(info["data"])):
                 raise Fault(f"other values\n{name!r}")
+
+
+class NpzWeights(Harness):
+    """`rtfast generate --weights`: an .npz archive of a tiny model's weights."""
+
+    name = "weights_npz"
+
+    def made(self):
+        # One layer is enough, and keeps most changes in what is read first.
+        weights = dict(tiny_model(**self._SMALL).weights)
+        columns = {name: np.asfortranarray(array.astype("f4")) for name, array in weights.items()}
+        seeds = []
+        for save, arrays in ((np.savez, weights), (np.savez_compressed, columns), (np.savez, columns),
+                             (np.savez_compressed, {"a": np.zeros(900_000)}),
+                             (np.savez, {"a": np.array([{}], object)})):
+            file = io.BytesIO()
+            save(file, **arrays)
+            seeds.append(file.getvalue())
+        return seeds
+
+    def mutate(self, data, random):
+        return mutators.of_npz(data, random)
+
+    def run(self, data):
+        path = self.write(data, "weights.npz")
+        try:
+            weights = read_weights(path)
+            with blaming_the_user(path):
+                rtfast.Transformer(tiny_config(**self._SMALL), weights)
+        except UserError as error:
+            raise CheckpointError(str(error)) from error
+
+    _SMALL = {"n_encoder_layers": 1, "n_decoder_layers": 0}

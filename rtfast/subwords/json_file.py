@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from . import patterns
 from .files import check_ids, check_text, language, naming, read_file, using
 from .languages import Languages, OneLanguage, SeveralLanguages
 
@@ -26,7 +28,12 @@ def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> JsonTok
 
     path = os.path.join(folder, "tokenizer.json")
     with naming(path):
-        tokenizer = tokenizers.Tokenizer.from_str(read_file(folder, "tokenizer.json").decode("utf-8"))
+        text = read_file(folder, "tokenizer.json").decode("utf-8")
+        patterns.check(text)
+        tokenizer = tokenizers.Tokenizer.from_str(text)
+        for part in (tokenizer.normalizer, tokenizer.decoder):
+            if part is not None:
+                patterns.check_growth(json.loads(part.__getstate__()))
         tokenizer.no_truncation()  # what is too long is an error of the model's
         tokenizer.no_padding()
         pattern, form = _LANGUAGES.get(str(config.get("tokenizer_class")).removesuffix("Fast"), (None, {}))
