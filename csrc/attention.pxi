@@ -373,14 +373,31 @@ cdef void attend_block(
         r += group
 
 
+cdef inline Py_ssize_t beams_at(const AttentionArguments* attention, Py_ssize_t sequence) noexcept nogil:
+    """Of a decode step: how many sequences from this one on look back at the same source, one query each; 0 if this one
+    is not the first of them. 1 where each has to be attended by itself."""
+    cdef const int64_t* slots = attention.slots
+    cdef Py_ssize_t n = 1
+    if (attention.longest != 1 or attention.causal or attention.k != NULL or attention.mask != NULL
+            or attention.bias != NULL or attention.weights != NULL or shows_all(attention)):
+        return 1
+    if sequence > 0 and slots[sequence - 1] == slots[sequence]:
+        return 0
+    while sequence + n < attention.n_sequences and slots[sequence + n] == slots[sequence]:
+        n += 1
+    return n
+
+
 cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, vec* scratch) noexcept nogil:
     cdef const Cache* cache = attention.cache
     cdef Py_ssize_t nr = panel_width(scratch), per_task = attention.queries_per_task
     cdef Py_ssize_t t = task % attention.tasks_per_head * per_task
     cdef Py_ssize_t head_number = task // attention.tasks_per_head % cache.heads
     cdef Py_ssize_t sequence = task // attention.tasks_per_head // cache.heads
-    cdef Py_ssize_t first = attention.starts[sequence], length = attention.starts[sequence + 1] - first
-    cdef Py_ssize_t end = min(t + per_task, length), slot = attention.slots[sequence] * cache.heads + head_number
+    cdef Py_ssize_t first = attention.starts[sequence], beams = beams_at(attention, sequence)
+    cdef Py_ssize_t length = beams if beams != 1 else attention.starts[sequence + 1] - first
+    cdef Py_ssize_t end = length if beams > 1 else min(t + per_task, length)
+    cdef Py_ssize_t slot = attention.slots[sequence] * cache.heads + head_number
     cdef Py_ssize_t row = (sequence * cache.heads + head_number) * attention.longest, n
     cdef vec* dense = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
     cdef vec* scores = at(dense, cache.capacity)
