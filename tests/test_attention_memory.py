@@ -9,8 +9,6 @@ from subprocesses import WATCHED, printed
 
 from rtfast import backends
 
-pytestmark = pytest.mark.skipif(WATCHED, reason="AddressSanitizer's own memory would be measured")
-
 COMPILED = [name for name in backends.available() if name != "python"]
 LENGTH, WIDTH = 8192, 64
 SCORES = LENGTH * LENGTH * 4  # bytes: 256 MB
@@ -40,7 +38,10 @@ def has_peak():
         return False
 
 
-pytestmark = pytest.mark.skipif(not has_peak(), reason="this system has no VmHWM in /proc/self/status")
+pytestmark = [
+    pytest.mark.skipif(WATCHED, reason="AddressSanitizer's own memory would be measured"),
+    pytest.mark.skipif(not has_peak(), reason="this system has no VmHWM in /proc/self/status"),
+]
 
 
 def growth(call, **environment):
