@@ -132,7 +132,7 @@ def _read(given: Any, kind: _Kind) -> Batch:
         if any(np.ndim(_plain(sentence, kind.name)) for sentence in given):  # of several lengths, or with an empty one
             return _batch([_plain(sentence, kind.name) for sentence in given], kind, None)
     if array.ndim == 1:
-        return one(_check(array, kind.name, kind, isinstance(given, (list, tuple))))
+        return one(_check(array, kind.name, kind, type(given) in (list, tuple)))
     if array.ndim == 2:
         return _batch(list(array), kind, array.shape[1])
     if array.ndim == 3 and isinstance(given, (list, tuple)):

@@ -6,9 +6,10 @@ import tracemalloc
 import numpy as np
 import pytest
 from cases import both_dtypes, normal
+from models import small_config
 
 import rtfast
-from rtfast import kernels
+from rtfast import inputs, kernels
 from rtfast.foreign_arrays import as_array
 
 
@@ -175,3 +176,15 @@ def test_tensors_that_numpy_cannot_read(backend):
             kernels.softmax(tensor)
     with pytest.raises(TypeError, match=r"softmax: x must be float32 or float64, got float16; convert with x\.astype"):
         kernels.softmax(x.half())
+
+
+def test_a_list_that_is_also_an_array_is_copied():
+    """What the caller may still write to is not what a model reads later, as `stream` does."""
+    class Both(list):
+        def __array__(self, dtype=None, copy=None):
+            return memory
+
+    memory = np.array([3, 4, 5])
+    batch = inputs.read_source(Both(memory), "src", small_config(), None)
+    assert batch.sentences[0].tolist() == [3, 4, 5]
+    assert not np.shares_memory(batch.sentences[0], memory)
