@@ -72,7 +72,7 @@ cdef class PackedWeight:
     cdef readonly object dtype
     cdef Py_ssize_t d_in, d_out
     cdef bint is_float
-    cdef LargeMemory memory         # where the panels lie, or None
+    cdef LargeMemory memory          # where the panels lie, or None
 
     def __cinit__(self, Py_ssize_t d_in, Py_ssize_t d_out, dtype, LargeMemory memory=None):
         cdef Py_ssize_t nr

@@ -112,7 +112,7 @@ cdef class Executor:
     cdef bint is_float
     cdef object capacity
     cdef char* arena                 # the buffers of whichever program runs
-    cdef LargeMemory large          # where the arena lies if it is large
+    cdef LargeMemory large           # where the arena lies if it is large
     cdef char* scratch
     cdef size_t scratch_bytes, scratch_members
     cdef Sizes sizes

@@ -39,7 +39,7 @@ cdef class ScreenedWeight:
     """The bytes of a packed float32 weight (d_in, d_out), and what bounds the error of each column."""
 
     cdef readonly PackedWeight packed
-    cdef LargeMemory memory         # of the panels
+    cdef LargeMemory memory          # of the panels
     cdef Py_ssize_t columns          # d_out up to whole panels of bytes
     cdef Py_ssize_t fours            # of rows
     cdef signed char* panels         # (columns / BYTE_COLUMNS, fours, BYTE_COLUMNS, 4)
