@@ -57,29 +57,29 @@ cdef inline void add_products(
 cdef inline void tile(
     int rows, int panels,                           # constants: every use is a kernel of its own
     const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
-    Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t step,
+    Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
 ) noexcept nogil:
     """c (rows, panels * NR) = or += a (rows, n_k) @ b, one chunk.
 
     b_row: from k to k; b_stride: from panel to panel. tail: row r goes on for min(r, tail) more k, the staircase of
-    causal attention. ahead: what to fetch from memory meanwhile, `step` bytes (0, 64 or 128) per two k.
+    causal attention. ahead: what to fetch from memory meanwhile, where `every` is not 0: of one panel a line in each
+    quarter every so many times two k, since memory gives four places at a time sooner than one; of several panels all.
     """
     cdef vec sums[TILE_ROWS * 4 * TILE_VECTORS]
-    cdef Py_ssize_t k = 0
+    cdef Py_ssize_t k = 0, until = every, quarter = n_k * b_row * number_bytes(a) // 4
     cdef int r, j, across = panels * TILE_VECTORS
     cdef const vec* fetched
     for r in range(rows * across):
         sums[r] = constant(0.0, a)
     while k + 2 <= n_k:
         if panels == 1:
-            prefetch(ahead)
-            if step > 64:
-                prefetch(<const char*> ahead + 64)
-            if step > 128:
-                prefetch(<const char*> ahead + 128)
-                prefetch(<const char*> ahead + 192)
-            ahead = <const vec*> (<const char*> ahead + step)
-        elif step > 0:
+            until -= 1
+            if until == 0:
+                for j in range(4):
+                    prefetch(<const char*> ahead + j * quarter)
+                ahead = <const vec*> (<const char*> ahead + 64)
+                until = every
+        elif every > 0:
             fetched = at(b, (k + FAR) * b_row) if k + FAR < n_k else at(ahead, (k + FAR - n_k) * b_row)
             for j in range(panels):
                 for r in range(<int> (2 * TILE_VECTORS * lanes(a) * number_bytes(a) // 64)):
@@ -102,45 +102,45 @@ cdef inline void tile(
 cdef void tile_of(
     Py_ssize_t rows, Py_ssize_t panels, const vec* a, Py_ssize_t a_stride,
     const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
-    Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t step,
+    Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
 ) noexcept nogil:
     """`tile` for a number of rows known only now; from four rows on, a lies CHUNK_STRIDE apart.
 
     With a constant stride one register addresses all rows.
     """
     if panels == 4:
-        tile(1, 4, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, step)
+        tile(1, 4, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
     elif panels == 2 and rows == 1:
-        tile(1, 2, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, step)
+        tile(1, 2, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
     elif panels == 2 and rows == 2:
-        tile(2, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(2, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
     elif panels == 2:
-        tile(3, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(3, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
     elif rows == 1:
-        tile(1, 1, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, step)
+        tile(1, 1, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
     elif rows == 2:
-        tile(2, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(2, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
     elif rows == 3:
-        tile(3, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(3, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
     elif rows == 4:
-        tile(4, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(4, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
     elif rows == 5:
-        tile(5, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(5, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
     elif rows == 6:
-        tile(6, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+        tile(6, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
     elif TILE_ROWS > 6:
         if rows == 7:
-            tile(7, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+            tile(7, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         elif rows == 8:
-            tile(8, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+            tile(8, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         elif rows == 9:
-            tile(9, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+            tile(9, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         elif rows == 10:
-            tile(10, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+            tile(10, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         elif rows == 11:
-            tile(11, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+            tile(11, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         else:
-            tile(12, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, step)
+            tile(12, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
 
 
 cdef void tile_at_edge(
@@ -177,8 +177,8 @@ cdef void multiply_chunk(
     """
     cdef Py_ssize_t nr = panel_width(a), column = 0, first, last, i
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
-    cdef Py_ssize_t at_once = panels_at_once(rows), stride
-    cdef Py_ssize_t fetched, step, lines = 2 * nr * number_bytes(a) // 64
+    cdef Py_ssize_t at_once = panels_at_once(rows)
+    cdef Py_ssize_t every = n_tiles * 128 // (nr * number_bytes(a))  # so that the tiles of a panel fetch the next one
     cdef const vec* ahead
     while at_once > 1:
         while column + at_once * nr <= columns:
@@ -194,15 +194,13 @@ cdef void multiply_chunk(
             if n_tiles > 1:  # a division costs as much as a tile of the article
                 first, last = rows * i // n_tiles, rows * (i + 1) // n_tiles
             if column + nr <= columns:
-                ahead, stride = b, 0
-                # this tile's share of the next panel: so many of the lines that two rows of it are
-                fetched = lines * i // n_tiles
-                step = 64 * (lines * (i + 1) // n_tiles - fetched)
-                if b_row == nr and step > 0:
+                ahead = b
+                if b_row == nr:
                     ahead = at(b, b_stride) if column + nr < columns else after
-                    ahead, stride = <const vec*> (<const char*> ahead + fetched * n_k * 32), step
+                    if i > 0:
+                        ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * 64)
                 tile_of(last - first, 1, at(a, first * a_stride), a_stride, b, b_row, 0, n_k, tail,
-                        at(c, first * c_stride + column), c_stride, accumulate, ahead, stride)
+                        at(c, first * c_stride + column), c_stride, accumulate, ahead, every if b_row == nr else 0)
             else:
                 tile_at_edge(last - first, at(a, first * a_stride), a_stride, b, b_row, n_k, tail,
                              at(c, first * c_stride + column), c_stride, columns - column, accumulate, edge)
