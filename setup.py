@@ -27,7 +27,9 @@ MACHINE = sysconfig.get_platform().removeprefix("win-") if WINDOWS else platform
 MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(MACHINE, MACHINE)
 BUILDS = {
     "x86_64": {
-        "_avx512": ["-march=x86-64-v4"],
+        # Without gcc's induction variables, which take the registers that a tile of a product needs: 2 % faster here,
+        # 10 % slower on AVX2.
+        "_avx512": ["-march=x86-64-v4", "-fno-ivopts"],
         "_avx2": ["-march=x86-64-v3"],
         "_baseline": ["-march=x86-64-v2"],
     },
@@ -56,6 +58,7 @@ else:
 FLAGS += [
     "-DCYTHON_INLINE=inline __attribute__((always_inline))",  # a tile's row count is a constant
     "-Wno-unused-function",
+    "-Wno-ignored-optimization-argument",  # clang has no -fno-ivopts
 ]
 DIRECTIVES = {}  # of Cython, in place of those in core.pyx
 if sanitizers := os.environ.get("RTFAST_SANITIZE"):

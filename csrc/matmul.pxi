@@ -178,7 +178,8 @@ cdef void multiply_chunk(
     cdef Py_ssize_t nr = panel_width(a), column = 0, first, last, i
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef Py_ssize_t at_once = panels_at_once(rows)
-    cdef Py_ssize_t every = n_tiles * 128 // (nr * number_bytes(a))  # so that the tiles of a panel fetch the next one
+    # the tiles of a panel fetch the next one between them
+    cdef Py_ssize_t every = n_tiles * 128 // (nr * number_bytes(a)) if b_row == nr else 0
     cdef const vec* ahead
     while at_once > 1:
         while column + at_once * nr <= columns:
@@ -195,12 +196,12 @@ cdef void multiply_chunk(
                 first, last = rows * i // n_tiles, rows * (i + 1) // n_tiles
             if column + nr <= columns:
                 ahead = b
-                if b_row == nr:
+                if every > 0:
                     ahead = at(b, b_stride) if column + nr < columns else after
                     if i > 0:
                         ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * 64)
                 tile_of(last - first, 1, at(a, first * a_stride), a_stride, b, b_row, 0, n_k, tail,
-                        at(c, first * c_stride + column), c_stride, accumulate, ahead, every if b_row == nr else 0)
+                        at(c, first * c_stride + column), c_stride, accumulate, ahead, every)
             else:
                 tile_at_edge(last - first, at(a, first * a_stride), a_stride, b, b_row, n_k, tail,
                              at(c, first * c_stride + column), c_stride, columns - column, accumulate, edge)
