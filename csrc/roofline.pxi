@@ -24,20 +24,24 @@ cdef double fma_loop(Py_ssize_t iterations, const vec* like):
 
 
 def read_loop(array):
-    """Read an array once, as fast as the memory it lies in delivers; its bytes."""
+    """Read an array once, as fast as the memory it lies in delivers; its bytes, of which less than 2 KB may be left.
+
+    Eight places at a time: memory answers them sooner than one.
+    """
     cdef vf sums[8]
     cdef vf* p = <vf*> address(array)
-    cdef Py_ssize_t i = 0, n = array.nbytes // 4
+    cdef Py_ssize_t i = 0, part = array.nbytes // 4 // 8 // (4 * LANES_F) * (4 * LANES_F)
     cdef float numbers[16]
-    cdef int j
+    cdef int j, line
     for j in range(8):
         sums[j] = constant(0.0, p)
     with nogil:
-        while i + 8 * LANES_F <= n:
+        while i < part:
             for j in range(8):
-                sums[j] = larger(load(p, i + j * LANES_F), sums[j])
-            i += 8 * LANES_F
+                for line in range(4):
+                    sums[j] = larger(load(p, j * part + i + line * LANES_F), sums[j])
+            i += 4 * LANES_F
     for j in range(1, 8):
         sums[0] = larger(sums[j], sums[0])
     store(<vf*> numbers, 0, sums[0])
-    return array.nbytes if numbers[0] == numbers[0] else 0
+    return 8 * part * 4 if numbers[0] == numbers[0] else 0
