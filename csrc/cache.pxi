@@ -12,6 +12,7 @@ vectors; until then its scores are computed from the rows.
 
 cdef enum:
     OPEN_KEYS_FROM = 256 << 10       # bytes of a cache's keys: a smaller one stays in the processor's cache
+    SHORT_CACHE = 128                # keys: of a longer cache perhaps little is used, and huge pages take all of it
 
 
 cdef inline Py_ssize_t keys_numbers(Py_ssize_t capacity, Py_ssize_t d_key) noexcept nogil:
@@ -141,3 +142,41 @@ cdef void size_store(Op* op, Py_ssize_t rows, int threads, const vec* like) noex
     op.nanoseconds = rows * put_in.cache.heads * (put_in.cache.d_key + put_in.cache.d_value) // 8
     op.scratch_bytes = 0
     op.task = <TaskFunction> (<void*> store_task[vec])
+
+
+@cython.no_gc  # as LargeMemory: `large` has to be there in __dealloc__
+cdef class CacheMemory:
+    """The memory of one `Cache`; zeroed, so that no stray bits slow down or colour a product."""
+
+    cdef Cache cache
+    cdef LargeMemory large           # for what is large and will be used
+    cdef void* small[3]              # the rest is malloc's
+    cdef int n_small
+
+    def __cinit__(self, spec, Py_ssize_t slots, Py_ssize_t length, bint is_float, bint has_beams, LargeMemory large):
+        cdef Py_ssize_t size = 4 if is_float else 8
+        cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL)
+        cdef Py_ssize_t capacity = up_to(length, nr), places = slots * spec.heads
+        cdef size_t keys = places * keys_numbers(capacity, spec.d_key) * size
+        cdef size_t values = places * capacity * up_to(spec.d_value, nr) * size
+        self.large = large
+        self.cache = Cache(NULL, NULL, capacity, spec.heads, spec.d_key, spec.d_value, NULL, NULL)
+        self.cache.keys = self.take(keys, capacity <= SHORT_CACHE)
+        self.cache.values = self.take(values, capacity <= SHORT_CACHE)
+        if has_beams and keys > OPEN_KEYS_FROM:
+            self.cache.open_keys = self.take(places * (nr // TILE_VECTORS) * spec.d_key * size, True)
+            self.cache.open_group = <int32_t*> allocate(places * sizeof(int32_t))
+            memset(self.cache.open_group, 0xff, places * sizeof(int32_t))  # -1
+
+    cdef void* take(self, size_t bytes, bint all_used) except NULL:
+        if all_used and bytes > HUGE_PAGE // 2:
+            return self.large.take(bytes)
+        self.small[self.n_small] = allocate_zeroed(bytes)
+        self.n_small += 1
+        return self.small[self.n_small - 1]
+
+    def __dealloc__(self):
+        while self.n_small > 0:
+            self.n_small -= 1
+            release_memory(self.small[self.n_small])
+        release_memory(self.cache.open_group)

@@ -56,48 +56,6 @@ cdef class BoundProgram:
         release_memory(self.claimed)
 
 
-cdef enum:
-    SHORT_CACHE = 128                # keys: of a longer cache perhaps little is used, and huge pages take all of it
-
-
-@cython.no_gc  # as LargeMemory: `large` has to be there in __dealloc__
-cdef class CacheMemory:
-    """The memory of one `Cache`; zeroed, so that no stray bits slow down or colour a product."""
-
-    cdef Cache cache
-    cdef LargeMemory large           # for what is large and will be used
-    cdef void* small[3]              # the rest is malloc's
-    cdef int n_small
-
-    def __cinit__(self, spec, Py_ssize_t slots, Py_ssize_t length, bint is_float, bint has_beams, LargeMemory large):
-        cdef Py_ssize_t size = 4 if is_float else 8
-        cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL)
-        cdef Py_ssize_t capacity = up_to(length, nr), places = slots * spec.heads
-        cdef size_t keys = places * keys_numbers(capacity, spec.d_key) * size
-        cdef size_t values = places * capacity * up_to(spec.d_value, nr) * size
-        self.large = large
-        self.cache = Cache(NULL, NULL, capacity, spec.heads, spec.d_key, spec.d_value, NULL, NULL)
-        self.cache.keys = self.take(keys, capacity <= SHORT_CACHE)
-        self.cache.values = self.take(values, capacity <= SHORT_CACHE)
-        if has_beams and keys > OPEN_KEYS_FROM:
-            self.cache.open_keys = self.take(places * (nr // TILE_VECTORS) * spec.d_key * size, True)
-            self.cache.open_group = <int32_t*> allocate(places * sizeof(int32_t))
-            memset(self.cache.open_group, 0xff, places * sizeof(int32_t))  # -1
-
-    cdef void* take(self, size_t bytes, bint all_used) except NULL:
-        if all_used and bytes > HUGE_PAGE // 2:
-            return self.large.take(bytes)
-        self.small[self.n_small] = allocate_zeroed(bytes)
-        self.n_small += 1
-        return self.small[self.n_small - 1]
-
-    def __dealloc__(self):
-        while self.n_small > 0:
-            self.n_small -= 1
-            release_memory(self.small[self.n_small])
-        release_memory(self.cache.open_group)
-
-
 @cython.no_gc_clear  # `large` has to be there in __dealloc__; a cycle is taken apart at its other objects
 cdef class Executor:
     """Programs bound to one workspace. Not for two threads at once: each takes a workspace of its own."""
