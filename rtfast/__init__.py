@@ -12,7 +12,8 @@ from .backends import backend
 from .checkpoint import CheckpointError
 from .config import Config
 from .generation_options import GenerationOptions
-from .model import Transformer, load
+from .loading import load
+from .model import Transformer
 from .search import Hypothesis
 from .threads import get_num_threads, set_num_threads
 from .tokenizer import WordTokenizer

@@ -7,13 +7,11 @@ each call borrows a workspace (idle_workspaces.py) for the memory that it change
 from __future__ import annotations
 
 import copy
-import os
-import warnings
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from . import backends, checkpoint, generate, hub, inputs, tracing
+from . import backends, checkpoint, generate, inputs, tracing
 from .decoder_steps import DecoderSteps
 from .generation_options import GenerationOptions
 from .greedy_search import GreedySearch
@@ -145,7 +143,7 @@ class Transformer:
                 states.append(workspace.result(ENCODER, "states"))
         states = np.concatenate(states)
         if np.isnan(states).any():
-            self._warn_of_nan(batch.sentences, None)
+            tracing.warn_of_nan(self, batch.sentences, None)
         return batch.shaped(states)
 
     @overload
@@ -172,7 +170,7 @@ class Transformer:
             workspace.decode(DECODER, targets)
             logits = workspace.result(DECODER, "logits")
         if np.isnan(logits).any():
-            self._warn_of_nan(sources, targets)
+            tracing.warn_of_nan(self, sources, targets)
         return logits
 
     # Generation -----------------------------------------------------------------------------
@@ -397,7 +395,7 @@ class Transformer:
                     self.config.target_words, places, scores=scores, stop=stop)
             if bad is not None:
                 b, i = bad
-                self._warn_of_nan([sentences[b]], [[*begun[b], *found[b][i].ids[:-1]]])
+                tracing.warn_of_nan(self, [sentences[b]], [[*begun[b], *found[b][i].ids[:-1]]])
             for place, sentence, prompt, row in zip(places, sentences, begun, found, strict=True):
                 if attention:
                     row = [h._replace(attention=self._attention(sentence, prompt, h.ids)) for h in row]
@@ -420,7 +418,7 @@ class Transformer:
             for _, tokens in one_by_one:
                 yield from tokens[:, 0].tolist()
         if one_by_one.bad is not None:
-            self._warn_of_nan(sentences, [[*prompt, *one_by_one.hypotheses[0].ids[:-1]]])
+            tracing.warn_of_nan(self, sentences, [[*prompt, *one_by_one.hypotheses[0].ids[:-1]]])
 
     def _screened(self, limits: Limits) -> int | None:
         """The decoder program that finds the likeliest words without all logits, None where that is not worth it."""
@@ -455,14 +453,14 @@ class Transformer:
         Raises as `logits`; ValueError, before anything large is taken, for a trace of more than max_bytes
         (`trace_bytes` says how many), and for a pattern that matches nothing.
         """
-        source, target, generated = self._traced_batches(src, tgt, max_new_tokens)
+        source, target, generated = tracing.batches(self, src, tgt, max_new_tokens)
         return tracing.take(self, source, target, include=include, exclude=exclude, max_bytes=max_bytes,
                             generated=generated)
 
     def trace_bytes(self, src: Sentences, tgt: Sentences | None = None, max_new_tokens: int | None = None, *,
                     include: Patterns | None = None, exclude: Patterns | None = None) -> dict[str, int]:
         """How many bytes `trace` would hold of each intermediate, {name: bytes}, without taking them."""
-        source, target, _ = self._traced_batches(src, tgt, max_new_tokens)
+        source, target, _ = tracing.batches(self, src, tgt, max_new_tokens)
         inputs.check_pairs(source, target)
         inputs.check_one_length(source, target)
         return tracing.Selection(self.config, include, exclude).sizes(
@@ -486,36 +484,6 @@ class Transformer:
         target = inputs.Batch(inputs.read_prefixes(target, "trace.target_ids", self.config, n), single, None)
         return tracing.take(self, source, target, include=list(trace), generated=trace.generated, changes=changes)
 
-    def _traced_batches(self, src: Sentences, tgt: Sentences | None,
-                        max_new_tokens: int | None) -> tuple[inputs.Batch, inputs.Batch, Any]:
-        """The batches of a trace, and what was generated or None."""
-        source = inputs.read_source(src, "src", self.config, self.tokenizer)
-        if tgt is None:
-            generated = self.generate(source.sentences, max_new_tokens, num_return_sequences=1)
-            read = [np.array([self.generation.start_id, *ids[:-1]]) for ids in generated]
-            target = inputs.Batch(read, source.single, None)  # all of it, padding that was generated too
-            lengths = sorted({len(ids) for ids in generated})
-            if len(lengths) > 1:
-                raise ValueError(f"a trace shows sentences of one length, but of {lengths} words were generated: "
-                                 "trace them one at a time, or give tgt")
-            generated = generated[0] if source.single else generated
-        else:
-            generated = None
-            target = inputs.read_target(tgt, "tgt", self.config, self.tokenizer)
-        return source, target, generated
-
-    def _warn_of_nan(self, sources: Sequence[Ids], targets: Sequence[Any] | None) -> None:
-        """Say which intermediate of the first sentence that has a NaN had it first."""
-        targets = targets or [[self.config.sos_id or 0]] * len(sources)
-        for source, target in zip(sources, targets, strict=True):
-            trace = tracing.take(self, inputs.one(source), inputs.one(np.asarray(target)))
-            name = trace.first_nan()
-            if name is not None:
-                warnings.warn(
-                    f"the result is NaN: it appeared first in {name} = {trace.formula(name)}",
-                    RuntimeWarning, stacklevel=3)
-                return
-
     # Files ----------------------------------------------------------------------------------
 
     def save(self, folder: StrPath) -> None:
@@ -530,35 +498,3 @@ class Transformer:
 
     def _borrow(self, sources: Sequence[Any], targets: Iterable[Any] = (), steps: int = 0, lanes: int = 1) -> _Borrowed:
         return self._workspaces.borrow(capacity_for(sources, targets, steps, lanes))
-
-
-
-#: The model that comes with rtfast: English to Spanish, within the grammar of docs/shipped_model.md.
-SHIPPED = os.path.join(os.path.dirname(__file__), "models", "en_es")
-
-
-def load(name: StrPath | None = None, *, revision: str | None = None, cache_dir: StrPath | None = None,
-         local_files_only: bool = False) -> Transformer:
-    """The model in a folder, or on the Hugging Face hub.
-
-    name: a folder that `Transformer.save` wrote, read bit for bit, or a Hugging Face checkpoint of MarianMT, BART,
-    mBART, M2M100, NLLB or T5 (rtfast/families) with its tokenizer (rtfast/subwords); or the name of such a one on the
-    hub, "owner/name", which is downloaded (rtfast/hub.py; revision, cache_dir and local_files_only are
-    huggingface_hub's). Without a name: the small English-to-Spanish model that comes with rtfast.
-
-    Raises FileNotFoundError for a missing file, `CheckpointError` (a ValueError) for a bad one, ImportError and
-    ConnectionError where nothing can be downloaded.
-    """
-    if name is not None and hub.is_name(name):
-        folder: StrPath = hub.folder_of(str(name), revision, cache_dir, local_files_only)
-    elif revision is not None or cache_dir is not None or local_files_only:
-        raise ValueError("load: revision, cache_dir and local_files_only are for names on the hub, \"owner/name\"; got "
-                         f"{name!r}")
-    else:
-        folder = SHIPPED if name is None else name
-    config, weights, tokenizer, generation = checkpoint.load(folder, stored=True)
-    ignored = GenerationOptions.unsupported(generation or {})
-    if ignored:
-        warnings.warn(f"{folder}: these options of its generation_config.json do nothing here: {', '.join(ignored)}",
-                      RuntimeWarning, stacklevel=2)
-    return Transformer(config, weights, tokenizer, generation)

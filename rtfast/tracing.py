@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import trace as traces
-from .inputs import check_one_length, check_pairs
+from .inputs import Batch, check_one_length, check_pairs, one, read_source, read_target
 from .interventions import Interventions
 from .names import matching, selected
 from .transformer import decoder_program, encoder_program
 from .workspace import Workspace, capacity_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rtfast.config import Config
-    from rtfast.inputs import Batch
     from rtfast.model import Transformer
-    from rtfast.typing import Change, Patterns
+    from rtfast.typing import Change, Ids, Patterns, Sentences
 
 #: Bytes that a trace may hold unless it is told otherwise.
 MAX_BYTES = 2**30
@@ -99,3 +99,35 @@ def take(model: Transformer, source: Batch, target: Batch, *, include: Patterns 
                 array = traces.shaped(workspace.traced(which, item), item, batch)
                 trace.put(traces.described(item, source.single), array)
     return trace
+
+
+def batches(model: Transformer, src: Sentences, tgt: Sentences | None,
+            max_new_tokens: int | None) -> tuple[Batch, Batch, Any]:
+    """The batches of a trace, and what was generated or None."""
+    source = read_source(src, "src", model.config, model.tokenizer)
+    if tgt is None:
+        generated = model.generate(source.sentences, max_new_tokens, num_return_sequences=1)
+        read = [np.array([model.generation.start_id, *ids[:-1]]) for ids in generated]
+        target = Batch(read, source.single, None)  # all of it, padding that was generated too
+        lengths = sorted({len(ids) for ids in generated})
+        if len(lengths) > 1:
+            raise ValueError(f"a trace shows sentences of one length, but of {lengths} words were generated: "
+                             "trace them one at a time, or give tgt")
+        generated = generated[0] if source.single else generated
+    else:
+        generated = None
+        target = read_target(tgt, "tgt", model.config, model.tokenizer)
+    return source, target, generated
+
+
+def warn_of_nan(model: Transformer, sources: Sequence[Ids], targets: Sequence[Any] | None) -> None:
+    """Say which intermediate of the first sentence that has a NaN had it first."""
+    targets = targets or [[model.config.sos_id or 0]] * len(sources)
+    for source, target in zip(sources, targets, strict=True):
+        trace = take(model, one(source), one(np.asarray(target)))
+        name = trace.first_nan()
+        if name is not None:
+            warnings.warn(
+                f"the result is NaN: it appeared first in {name} = {trace.formula(name)}",
+                RuntimeWarning, stacklevel=3)
+            return

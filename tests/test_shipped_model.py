@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import rtfast
-from rtfast import cli, model
+from rtfast import cli, loading
 from rtfast.translate_command import as_written
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "tools", "shipped_model"))
@@ -61,9 +61,9 @@ def test_numbers_in_words():
 
 
 def test_size():
-    files = [os.path.join(model.SHIPPED, name) for name in os.listdir(model.SHIPPED)]
+    files = [os.path.join(loading.SHIPPED, name) for name in os.listdir(loading.SHIPPED)]
     assert {os.path.basename(path) for path in files} == {"config.json", "model.safetensors"}
-    assert os.path.getsize(os.path.join(model.SHIPPED, "model.safetensors")) <= 2_000_000
+    assert os.path.getsize(os.path.join(loading.SHIPPED, "model.safetensors")) <= 2_000_000
 
 
 def test_command(capsys):
