@@ -1,4 +1,4 @@
-"""Every kernel test runs on every backend that this machine has."""
+"""Every kernel test runs on every backend that this machine has; and the command, called in this process."""
 
 import warnings
 
@@ -6,7 +6,7 @@ import pytest
 
 with warnings.catch_warnings():  # the tests of an installation without a compiled backend are welcome too
     warnings.filterwarnings("ignore", "rtfast runs on its pure-Python fallback", RuntimeWarning)
-    from rtfast import backends
+    from rtfast import backends, cli
 
 
 @pytest.fixture(params=backends.available())
@@ -17,11 +17,38 @@ def backend(request):
 
 
 @pytest.fixture
+def call(capsys, monkeypatch):
+    """Call cli.main(arguments) in this process: (status, stdout, stderr)."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments):
+        status = cli.main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
 def prints(call):
-    """As a module's `call` of the command, for what must go well and say nothing on stderr: stdout."""
+    """As `call`, of this file or of the test's own, for what must go well and say nothing on stderr: stdout."""
     def run(*arguments):
         status, out, err = call(*arguments)
         assert (status, err) == (0, "")
         return out
+
+    return run
+
+
+@pytest.fixture
+def refuses(call):
+    """As `call`, for what must be refused in one line: that line, without the command's name."""
+    def run(name, *arguments):
+        status, _, err = call(name, *arguments)
+        assert status == 2
+        assert err.endswith("\n") and err.count("\n") == 1 and len(err) < 700
+        assert err.startswith(f"rtfast {name}: ")
+        assert "Traceback" not in err and "usage" not in err
+        return err.removeprefix(f"rtfast {name}: ").rstrip()
 
     return run
