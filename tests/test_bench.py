@@ -21,6 +21,16 @@ def test_rates(name, n_threads, monkeypatch):
         assert 1e7 < roof.read_rate(0) < 1e14 and 1e7 < roof.read_rate(1001) < 1e14
 
 
+@pytest.mark.parametrize("name", COMPILED)
+def test_an_array_is_read_to_its_end_or_nearly(name):
+    """In eight parts, each a multiple of four vectors."""
+    module = backends.load(name)
+    for size in (0, 1, 511, 512, 513, 12345, 1 << 16):
+        array = np.ones(size, np.float32)
+        assert 0 <= array.nbytes - module.read_loop(array) < 2048
+    assert module.read_loop(np.ones(1 << 16, np.float32)) == 4 << 16
+
+
 def test_the_reference_has_none():
     with backends.using("python"):
         assert roofline.measured(1) is None
