@@ -21,6 +21,11 @@ def python(code, *arguments, **environment):
                           capture_output=True, text=True, timeout=120, check=False)
 
 
+def unwatched(**more):
+    """The environment of a program that is none of ours: without the libraries of AddressSanitizer, which end it."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"} | more
+
+
 def printed(code, *arguments, **environment):
     """The words that `code` printed; every warning but that of the pure-Python fallback is an error."""
     quiet = ("-W", "error", "-W", "ignore:rtfast runs on its pure-Python fallback:RuntimeWarning")

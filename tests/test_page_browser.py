@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from models import random_model, random_values, small_config
+from subprocesses import unwatched
 from test_page import CONFIGS, HOSTILE, SOURCE, TARGET
 
 import rtfast
@@ -48,7 +49,7 @@ def browser(tmp_path_factory):
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER, env=unwatched()))
     yield driver
     driver.quit()
 

@@ -67,7 +67,7 @@ import time
 import numpy as np
 import pytest
 from models import random_values, small_config
-from subprocesses import printed, python
+from subprocesses import WATCHED, printed, python
 
 import rtfast
 from rtfast import CheckpointError, backends, kernels, safetensors_file
@@ -496,6 +496,7 @@ ALLOCATIONS = """if True:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space, as Linux does")
+@pytest.mark.skipif(WATCHED, reason="AddressSanitizer takes address space in its own steps")
 @compiled
 def test_failed_allocations(name):
     """Wherever memory ends it is a MemoryError, and the model works on."""

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from subprocesses import unwatched
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent / "csrc"
@@ -21,7 +22,7 @@ def compiled(compiler, to, *more):
 
 
 def output(*command, **environment):
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=unwatched(**environment), capture_output=True, text=True, timeout=120)
     return done.stdout.strip()
 
 
