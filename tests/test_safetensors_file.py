@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
+import sys
 import time
 import tracemalloc
 
@@ -248,6 +250,13 @@ def test_hostile_strings_take_linear_time():
     assert time.perf_counter() - start < 10  # quadratic: hours
 
 
+def packed_keys(n, *entries):
+    """An object of n keys of three characters, as many as bytes allow, its values the entries in turn."""
+    letters = "".join(chr(i) for i in range(32, 127)).replace('"', "").replace("\\", "")
+    keys = itertools.islice(itertools.product(letters, repeat=3), n)
+    return "{" + ",".join(f'"{"".join(key)}":{entry}' for key, entry in zip(keys, itertools.cycle(entries))) + "}"
+
+
 def keyed(entry, size):
     """About `size` bytes of an object with the keys "0", "1", ..., all with one value."""
     return "{" + ",".join(f'"{i:x}":{entry}' for i in range(size // (len(entry) + 9))) + "}"
@@ -257,9 +266,10 @@ def keyed(entry, size):
     '{"a":[' + "[]," * 10**5 + "0]}", '{"a":[' + "{}," * 10**5 + "0]}", keyed("{}", 10**6), keyed("0", 10**6),
     '{"a":[' + ("[" * 14 + "]" * 14 + ",") * 30_000 + "0]}", '{"' + r"\u00e9" * 10**5 + '":0}',
     '{"' + "\\n" * 10**6 + '":0}', '{"a":[' + "1.5," * 10**5 + "0]}", keyed("0", 10**6)[:-1] + ',"0":1}',
-    '{"__metadata__":' + keyed('""', 10**6) + "}", '{"a":["' + "\U0001f600" + "a" * 10**6 + '"]}'],
+    '{"__metadata__":' + keyed('""', 10**6) + "}", '{"a":["' + "\U0001f600" + "a" * 10**6 + '"]}',
+    packed_keys(174763, "0"), packed_keys(174763, "1.5"), packed_keys(87382, "{}", "0")],
     ids=["lists", "objects", "keys of objects", "keys", "deep", "escapes", "newlines", "floats", "twice", "metadata",
-         "wide"])
+         "wide", "short keys", "keys of numbers", "objects in turn"])
 def test_memory_is_in_proportion_to_the_text(text):
     data = text.encode()
     tracemalloc.start()
@@ -267,7 +277,14 @@ def test_memory_is_in_proportion_to_the_text(text):
         parse_json("f", data, "header")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20 * len(data)
+    assert peak < 4_000_000 + (20 if sys.version_info >= (3, 11) else 24) * len(data)
+
+
+def test_little_but_keys():
+    with pytest.raises(CheckpointError, match="header must not be little but keys: more than"):
+        parse_json("f", packed_keys(174763, "0").encode(), "header")
+    assert len(parse_json("f", packed_keys(16384, "0").encode(), "header")) == 16384
+    assert len(parse_json("f", packed_keys(174763, "1.5").encode(), "header")) == 174763
 
 
 def test_repeated_keys_of_a_large_text(tmp_path):
