@@ -113,7 +113,19 @@ def using(name: str) -> Iterator[Backend]:
         _active = before
 
 
+def _in_sub_interpreter() -> bool:
+    for name in ("_interpreters", "_xxsubinterpreters"):  # of CPython 3.13 and newer; before
+        with contextlib.suppress(ImportError):
+            interpreters = importlib.import_module(name)
+            return bool(interpreters.get_current() != interpreters.get_main())
+    return False
+
+
 def _choose() -> str:
+    if _in_sub_interpreter():
+        raise ImportError("rtfast does not run in a sub-interpreter: NumPy and the compiled kernels keep one state for "
+                          "the whole process; import it in the main interpreter (mod_wsgi: WSGIApplicationGroup "
+                          "%{GLOBAL})")
     asked = os.environ.get("RTFAST_BACKEND", "").strip().lower()
     if asked:
         try:

@@ -151,7 +151,7 @@ SUB_INTERPRETER = """if True:
         except ImportError:
             pass
         else:
-            assert rtfast.load().translate("the red house") == "la casa roja"
+            raise AssertionError("rtfast was imported")
     '''
     for _ in range(2):
         which = interpreters.create()
@@ -161,8 +161,8 @@ SUB_INTERPRETER = """if True:
     print(rtfast.load().translate("hello world"))"""
 
 
-def test_a_sub_interpreter_is_refused_or_right(backend):
-    """NumPy may refuse it; a result must be right, and the main interpreter goes on."""
+def test_a_sub_interpreter_is_refused(backend):
+    """By NumPy or by rtfast, and the main interpreter goes on."""
     pytest.importorskip("_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters",
                         reason="this Python shows no sub-interpreters")
     assert printed(SUB_INTERPRETER, RTFAST_BACKEND=backend) == ["hola", "mundo"]
