@@ -410,7 +410,9 @@ def positional_encoding(length: int, d_model: int, article: bool = False, dtype:
         raise TypeError(f"positional_encoding: dtype must be float32 or float64, got {np.dtype(dtype)}")
     columns = np.arange(d_model)
     frequency_index = columns if article else columns // 2
-    angles = np.arange(length)[:, None] / 10000.0 ** (2 * frequency_index / (d_model or 1))
+    # By the C library: NumPy's powers have other last bits on other CPUs.
+    periods = [math.pow(10000.0, 2 * i / (d_model or 1)) for i in frequency_index.tolist()]
+    angles = np.arange(length)[:, None] / np.array(periods, np.float64)
     table = np.empty((length, d_model), dtype)
     table[:, 0::2] = np.sin(angles[:, 0::2])
     table[:, 1::2] = np.cos(angles[:, 1::2])

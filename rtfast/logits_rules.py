@@ -7,18 +7,20 @@ options give the same ids.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .generation_options import several
+from .kernels import exp, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import TypeAlias
 
     from rtfast.generation_options import GenerationOptions, Limits
-    from rtfast.typing import Floats, Ids
+    from rtfast.typing import Array, Floats, Ids
 
     #: Changes scores (R, V) of rows that have ids (R, T), in place.
     Rule: TypeAlias = Callable[[Floats, Ids], None]
@@ -265,17 +267,14 @@ def warp(scores: Floats, options: GenerationOptions, top_k: bool = True) -> Floa
     return scores
 
 
-def softmax(scores: Floats) -> Floats:
-    """Probabilities (R, V) of scores (R, V); NaN in a row that excludes every token."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        out: Floats = np.exp(scores - scores.max(axis=1, keepdims=True))
-        out /= out.sum(axis=1, keepdims=True)
-    return out
-
-
 def log_softmax(scores: Floats, out: Floats | None = None) -> Floats:
     """Log-probabilities (R, V) of scores (R, V); NaN in a row that excludes every token."""
     with np.errstate(over="ignore", invalid="ignore"):
         result: Floats = np.subtract(scores, scores.max(axis=1, keepdims=True), out=out)
-        result -= np.log(np.exp(result).sum(axis=1, keepdims=True))
+        result -= logarithms(exp(result).sum(axis=1))[:, None]
     return result
+
+
+def logarithms(x: Floats) -> Array:
+    """log of x (R,) >= 0, float64: by the C library, since NumPy's has other last bits on other CPUs."""
+    return np.array([math.log(number) if number else LOWEST for number in x.tolist()])

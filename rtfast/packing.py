@@ -149,8 +149,8 @@ def sinusoids(config: Config) -> Floats | None:
         table = np.concatenate([paired[:, 0::2], paired[:, 1::2]], axis=1)
     elif config.positions == "tensor2tensor":
         half = d_model // 2
-        frequencies = np.exp(np.arange(half) * -(math.log(10000) / max(half - 1, 1)))
-        angles = np.arange(length)[:, None] * frequencies
+        step = -(math.log(10000) / max(half - 1, 1))
+        angles = np.arange(length)[:, None] * np.array([math.exp(i * step) for i in range(half)])
         table = np.concatenate([np.sin(angles), np.cos(angles), np.zeros((length, d_model % 2))], axis=1)
     else:
         return None

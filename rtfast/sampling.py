@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .greedy_search import GreedySearch
-from .kernels import MOST_TOP
-from .logits_rules import LOWEST, softmax, warp
+from .kernels import MOST_TOP, softmax
+from .logits_rules import LOWEST, logarithms, warp
 from .search import without
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Sampling(GreedySearch):
             points = np.array([[self._draws[place].random()] for place in running]) * ends[:, -1:]
             # The first whose share ends beyond the point: never one of probability 0. A NaN draws the first.
             chosen = np.minimum((ends <= points).sum(axis=1, keepdims=True), scores.shape[1] - 1)
-            values = np.log(np.take_along_axis(probabilities, chosen, axis=1)[:, 0])
+            values = logarithms(np.take_along_axis(probabilities, chosen, axis=1)[:, 0])
         return np.take_along_axis(tokens, chosen, axis=1).T, values[None]
 
     def _candidates(self, latest: Ids, parents: list[int] | None, so_far: Ids) -> tuple[Floats, Ids]:
