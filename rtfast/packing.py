@@ -115,8 +115,9 @@ class PackedWeights:
 
     def screened(self, op: Op) -> Screened | None:
         """The weight of a "screen" op as bytes too, made when it is first asked for; None where that cannot be."""
-        if op.weights not in self._screened:  # two threads may both make it: one of them stays
-            self._screened[op.weights] = self.backend.screen(self.linear(op), self.bias(op))
+        if op.weights not in self._screened:
+            # Two threads may both make it: the first stays, since executors hold addresses in it, not it.
+            self._screened.setdefault(op.weights, self.backend.screen(self.linear(op), self.bias(op)))
         return self._screened[op.weights]
 
     def bias(self, op: Op) -> Array | None:

@@ -51,6 +51,24 @@ def assert_top(found, logits, k):
     assert np.array_equal(values, np.take_along_axis(logits, order, axis=1))  # bit for bit but for the zeros' sign
 
 
+def test_what_another_thread_made_meanwhile_stays(screening, monkeypatch):
+    """Executors keep addresses in it, not it: a second one in its place would leave them with freed memory."""
+    config = config_of()
+    made = rtfast.Transformer(config, random_values(config, 1))
+    packed, op, first = made._packed, made._programs[SCREENED_DECODER].ops[-2], []
+
+    class Slow:
+        @staticmethod
+        def screen(*arguments):
+            if not first:  # another thread asks too, and is done before
+                first.append(None)
+                first[0] = packed.screened(op)
+            return backends.active().screen(*arguments)
+
+    monkeypatch.setattr(packed, "backend", Slow)
+    assert packed.screened(op) is first[0] is packed.screened(op)
+
+
 @pytest.mark.parametrize("k", [1, 2, 5, 64])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("rows", [1, 3, 8, 9, 33])
