@@ -365,11 +365,12 @@ cdef class Executor:
 
     cdef int fit(self, BoundProgram bound) except -1:
         """See that the ops are set to `self.sizes` and to the number of threads."""
-        if bound.threads != num_threads or memcmp(&self.sizes, &bound.sizes, sizeof(Sizes)) != 0:
-            self.size_ops(bound)
+        cdef int threads = num_threads  # read once: another thread may set it meanwhile
+        if bound.threads != threads or memcmp(&self.sizes, &bound.sizes, sizeof(Sizes)) != 0:
+            self.size_ops(bound, threads)
         return 0
 
-    cdef int size_ops(self, BoundProgram bound) except -1:
+    cdef int size_ops(self, BoundProgram bound, int threads) except -1:
         """Set rows, tasks and estimates of every op for this run, and see to the scratch memory."""
         cdef Py_ssize_t i
         cdef size_t scratch_bytes = 0
@@ -384,17 +385,17 @@ cdef class Executor:
                 op.arguments.attention.most_keys = self.sizes.most_keys[bound.role[i]]
             elif bound.role[i] >= 0:
                 op.arguments.store.n_sequences = self.sizes.sequences
-            elif step and bound.threads == num_threads and op.rows == self.sizes.rows[bound.dimension[i]]:
+            elif step and bound.threads == threads and op.rows == self.sizes.rows[bound.dimension[i]]:
                 # only the number of cached keys has grown: nothing changes for this op
                 bound.estimate += op.nanoseconds
                 scratch_bytes = max(scratch_bytes, op.scratch_bytes)
                 continue
             op.rows = self.sizes.rows[bound.dimension[i]]
-            bound.size[i](op, op.rows, num_threads, NULL)
+            bound.size[i](op, op.rows, threads, NULL)
             bound.estimate += op.nanoseconds
             scratch_bytes = max(scratch_bytes, op.scratch_bytes)
-        bound.sizes, bound.threads = self.sizes, num_threads
-        self.ensure_scratch((scratch_bytes + 127) // 64 * 64, num_threads)
+        bound.sizes, bound.threads = self.sizes, threads
+        self.ensure_scratch((scratch_bytes + 127) // 64 * 64, threads)
         return 0
 
     cdef int ensure_scratch(self, size_t needed, size_t members) except -1:

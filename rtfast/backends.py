@@ -94,7 +94,7 @@ def on_load(setting: Callable[[Backend], object]) -> None:
     """Call setting(module) for every backend: now for those that are loaded, else when they are."""
     global _setting
     _setting = setting
-    for module in _modules.values():
+    for module in list(_modules.values()):  # another thread may load one
         setting(module)
 
 
