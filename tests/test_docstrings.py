@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pkgutil
 import pydoc
+import re
 
 import pytest
 
@@ -65,13 +66,17 @@ def test_every_public_name_has_a_signature(name):
             assert all(p.annotation is not inspect.Parameter.empty for p in parameters), kernel
 
 
-def test_help_shows_them(monkeypatch):
-    text = pydoc.plain(pydoc.render_doc(rtfast))
+def helped(what):
+    """help(what) without what Pythons differ in: from 3.13 on signatures take several lines, in 3.14 have no quotes."""
+    return re.sub(r"[\s|']", "", pydoc.plain(pydoc.render_doc(what)))
+
+
+def test_help_shows_them():
+    text = helped(rtfast)
     for name in rtfast.__all__:
         assert name in text
-    assert "translate(self, text: 'str | Texts', max_new_tokens: 'int | None' = None" in text
-    assert "softmax(x: 'ArrayLike', out: 'Floats | None' = None) -> 'Floats'" in pydoc.plain(
-        pydoc.render_doc(rtfast.kernels))
+    assert "translate(self,text:strTexts,max_new_tokens:intNone=None" in text
+    assert "softmax(x:ArrayLike,out:FloatsNone=None)->Floats" in helped(rtfast.kernels)
 
 
 def test_compiled_functions_show_their_signatures(backend):

@@ -336,7 +336,7 @@ except ValueError as error:
 
 
 PROBE = """
-# cython: language_level=3
+# cython: language_level=3, freethreading_compatible=True
 from rtfast cimport kernels
 
 def matmul(const kernels.real[:, ::1] a, const kernels.real[:, ::1] b, kernels.real[:, ::1] out):

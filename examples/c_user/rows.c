@@ -68,6 +68,11 @@ static PyMethodDef methods[] = {
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "rows", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_rows(void) {
+    PyObject *made;
     if (rtfast_import() < 0) return NULL;
-    return PyModule_Create(&module);
+    made = PyModule_Create(&module);
+#ifdef Py_GIL_DISABLED /* free-threaded Python: nothing here needs the GIL */
+    if (made) PyUnstable_Module_SetGIL(made, Py_MOD_GIL_NOT_USED);
+#endif
+    return made;
 }

@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, freethreading_compatible=True
 """An extension of your own on rtfast's kernels: they are called as C functions, without the GIL."""
 
 from libc.math cimport sqrt
