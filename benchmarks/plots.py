@@ -95,6 +95,7 @@ def main(path, folder="docs"):
             continue
         figure.suptitle(f"{facts['cpu']}, one core unless said, {facts['backend']}, {facts['date'][:10]}", fontsize=9)
         figure.tight_layout()
+        os.makedirs(folder, exist_ok=True)
         figure.savefig(os.path.join(folder, f"cost_over_{name}.png"), dpi=90)
         plt.close(figure)
 
