@@ -12,8 +12,9 @@ import contextlib
 import importlib
 import os
 import platform
+import sys
 import warnings
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,11 +115,10 @@ def using(name: str) -> Iterator[Backend]:
 
 
 def _in_sub_interpreter() -> bool:
-    for name in ("_interpreters", "_xxsubinterpreters"):  # of CPython 3.13 and newer; before
-        with contextlib.suppress(ImportError):
-            interpreters = importlib.import_module(name)
-            return bool(interpreters.get_current() != interpreters.get_main())
-    return False
+    interpreters: Any = None
+    with contextlib.suppress(ImportError):
+        interpreters = __import__("_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters")
+    return interpreters is not None and bool(interpreters.get_current() != interpreters.get_main())
 
 
 def _choose() -> str:
