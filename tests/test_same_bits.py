@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from cases import LARGE, SMALL, assert_same_bits, both_dtypes, every_case, normal
 from models import FUSED
+from subprocesses import printed
 from thread_counts import assert_threads_change_nothing
 
 import rtfast
@@ -61,6 +62,38 @@ def test_what_counts_as_a_difference(one, other):
             assert_same_bits(got, expected)
     assert_same_bits(one, one)
     assert_same_bits(other, other)
+
+
+#: What NumPy has a part in, hashed: positions of every kind, log-probabilities, the scores of beams and of draws.
+BESIDE_NUMPY = """if True:
+    import hashlib
+    import models, numpy as np, rtfast
+    from rtfast.logits_rules import log_softmax
+    from rtfast.packing import sinusoids
+    found = [sinusoids(models.small_config(positions=kind, d_model=96, max_length=300, dtype="float64"))
+             for kind in ("sinusoidal", "halves", "tensor2tensor")]
+    found += [rtfast.kernels.positional_encoding(300, 48, article=True)]
+    random = np.random.default_rng(1)
+    found += [log_softmax(random.normal(0, 5, (200, 50)).astype(dtype)) for dtype in ("float32", "float64")]
+    model = rtfast.load()
+    found += [model.score("the red house is big", "la casa roja es grande", return_tokens=True)]
+    ids = model.tokenizer.encode("the red house is big")
+    for options in ({"num_beams": 3, "repetition_penalty": 1.1}, {"do_sample": True, "seed": 3, "top_p": 0.9}):
+        made = model.generate([ids] * 5, 8, return_dict_in_generate=True, **options)
+        found += [np.array([hypothesis.score for hypothesis in made])]
+    for numbers in found:
+        print(hashlib.sha256(np.ascontiguousarray(numbers).tobytes()).hexdigest())"""
+
+
+def test_no_code_of_numpys_for_this_cpu_has_a_part():
+    """NumPy's exp, log and power have other last bits on other CPUs; told to, it works as on one without AVX-512."""
+    numpy_core = pytest.importorskip("numpy._core._multiarray_umath", reason="NumPy 1 has its core elsewhere")
+    more = [name for name in numpy_core.__cpu_dispatch__
+            if numpy_core.__cpu_features__.get(name) and name.startswith(("AVX512", "X86_V4"))]
+    if "avx2" not in backends.available() or not more:
+        pytest.skip("needs AVX-512 and a NumPy that uses it")
+    assert printed(BESIDE_NUMPY, RTFAST_BACKEND="avx2") == printed(
+        BESIDE_NUMPY, RTFAST_BACKEND="avx2", NPY_DISABLE_CPU_FEATURES=" ".join(more))
 
 
 @both_dtypes
