@@ -136,9 +136,11 @@ def test_a_server_that_forks_its_workers(backend):
     assert printed(PRE_FORK, "-W", "ignore::DeprecationWarning", RTFAST_BACKEND=backend) == ["0"] * 4
 
 
+#: Imports rtfast in a sub-interpreter, before the main interpreter does or after, and prints what that says.
 SUB_INTERPRETER = """if True:
-    import sys
-    import rtfast
+    import os
+    if os.environ["MAIN"] == "first":
+        import rtfast
     try:
         import _interpreters as interpreters
     except ImportError:
@@ -148,24 +150,35 @@ SUB_INTERPRETER = """if True:
         warnings.simplefilter("ignore")
         try:
             import rtfast
-        except ImportError:
-            pass
+        except ImportError as error:
+            print(ascii(str(error)), flush=True)
         else:
-            raise AssertionError("rtfast was imported")
+            print("imported", flush=True)
     '''
-    for _ in range(2):
+    for _ in range(2 if os.environ["MAIN"] == "first" else 1):
         which = interpreters.create()
         outcome = getattr(interpreters, "exec", None) or interpreters.run_string
         assert outcome(which, code) is None
         interpreters.destroy(which)
-    print(rtfast.load().translate("hello world"))"""
+    if os.environ["MAIN"] == "first":
+        print(rtfast.backend(), rtfast.load().translate("hello world"))"""
 
 
-def test_a_sub_interpreter_is_refused(backend):
-    """By NumPy or by rtfast, and the main interpreter goes on."""
+@pytest.mark.parametrize("main", ["first", "not"])
+def test_a_sub_interpreter_is_refused(backend, main):
+    """By NumPy, where it was loaded before or has a GIL of its own, or by rtfast; the main interpreter goes on."""
     pytest.importorskip("_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters",
                         reason="this Python shows no sub-interpreters")
-    assert printed(SUB_INTERPRETER, RTFAST_BACKEND=backend) == ["hola", "mundo"]
+    words = printed(SUB_INTERPRETER, MAIN=main, RTFAST_BACKEND=backend)
+    said = " ".join(words)
+    assert "imported" not in words
+    if main == "first":
+        assert said.count("interpreter") + said.count("more than once per process") >= 2
+        assert words[-3:] == [backend, "hola", "mundo"]
+    elif sys.version_info < (3, 12):
+        assert "rtfast does not run in a sub-interpreter" in said
+    else:
+        assert "interpreter" in said
 
 
 # Little memory
