@@ -267,7 +267,7 @@ def keyed(entry, size):
     '{"a":[' + ("[" * 14 + "]" * 14 + ",") * 30_000 + "0]}", '{"' + r"\u00e9" * 10**5 + '":0}',
     '{"' + "\\n" * 10**6 + '":0}', '{"a":[' + "1.5," * 10**5 + "0]}", keyed("0", 10**6)[:-1] + ',"0":1}',
     '{"__metadata__":' + keyed('""', 10**6) + "}", '{"a":["' + "\U0001f600" + "a" * 10**6 + '"]}',
-    packed_keys(174763, "0"), packed_keys(174763, "1.5"), packed_keys(87382, "{}", "0")],
+    packed_keys(174763, "0"), packed_keys(174763, "1.5"), packed_keys(349526, "{}", "0")],
     ids=["lists", "objects", "keys of objects", "keys", "deep", "escapes", "newlines", "floats", "twice", "metadata",
          "wide", "short keys", "keys of numbers", "objects in turn"])
 def test_memory_is_in_proportion_to_the_text(text):
