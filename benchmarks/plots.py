@@ -89,13 +89,13 @@ def draw_rates(panel, x, rows):
 def main(path, folder="docs"):
     found = report.read(path)
     facts = found["machine"]
+    os.makedirs(folder, exist_ok=True)
     for name, draw in (("rows", over_rows), ("length", over_length), ("threads", over_threads)):
         figure = draw(found)
         if figure is None:
             continue
         figure.suptitle(f"{facts['cpu']}, one core unless said, {facts['backend']}, {facts['date'][:10]}", fontsize=9)
         figure.tight_layout()
-        os.makedirs(folder, exist_ok=True)
         figure.savefig(os.path.join(folder, f"cost_over_{name}.png"), dpi=90)
         plt.close(figure)
 
