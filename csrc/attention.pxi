@@ -164,11 +164,14 @@ cdef void weigh_values(
     """out (rows, d_value) = weights @ values; row r over n + min(r, tail) keys, all ending in one chunk."""
     cdef Py_ssize_t nr = panel_width(out), k = 0, chunk, stairs
     cdef const vec* values = <const vec*> head.values
+    cdef const vec* after = values
     cdef vec* edge = scratch
     cdef vec* copy = at(scratch, TILE_ROWS * nr)
     if rows <= 3 and n + tail <= CHUNK and head.d_value < nr:
         tile_at_edge(rows, weights, stride, values, head.values_row, n, tail, out, out_stride, head.d_value, False, edge)
         return
+    if head.plain_keys != NULL:  # perhaps the next head's
+        after = at(<const vec*> head.plain_keys, head.n_keys * head.d_key)
     while k < n:
         chunk = min(CHUNK, n - k)
         stairs = tail if k + chunk == n else 0
@@ -176,8 +179,81 @@ cdef void weigh_values(
             copy_chunk(at(weights, k), stride, rows, chunk + stairs, copy)
         multiply_chunk(copy if rows > 3 else at(weights, k), CHUNK_STRIDE if rows > 3 else stride, rows,
                        at(values, k * head.values_row), head.values_row, nr, chunk, stairs, head.d_value,
-                       out, out_stride, k > 0, values, False, edge)
+                       out, out_stride, k > 0, at(values, (k + chunk) * head.values_row) if k + chunk < n else after,
+                       rows <= 3 and n * head.values_row * number_bytes(out) > L1_OPERAND, edge)
         k += chunk
+
+
+cdef inline void score_groups(
+    int groups, const vec* q, const vec* keys, Py_ssize_t d_key, vec* scores, const vec* ahead,
+) noexcept nogil:
+    """scores (groups * lanes,) = q k^T for one query and keys in rows, turned on their way into registers.
+
+    groups: a constant; two hide each other's latency. ahead: what to fetch meanwhile, as much as is read.
+    """
+    cdef vec columns[2 * 4]
+    cdef vec sums[2]
+    cdef Py_ssize_t width = lanes(q), step = 16 // number_bytes(q), first = 0, end, i
+    cdef int g, j
+    while True:
+        end = min(d_key, first + CHUNK)
+        for g in range(groups):
+            sums[g] = constant(0.0, q)
+        i = first
+        while i + step <= end:
+            for j in range(<int> (groups * width * 16 // 64)):
+                prefetch(<const char*> at(ahead, i * groups * width) + 64 * j)
+            for g in range(groups):
+                transpose(at(keys, g * width * d_key + i), d_key, &columns[g * 4], width)
+            for j in range(<int> step):
+                for g in range(groups):
+                    sums[g] = fma(splat(q, i + j), columns[g * 4 + j], sums[g])
+            i += step
+        while i < end:
+            for g in range(groups):
+                sums[g] = fma(splat(q, i), gathered(keys, g * width * d_key + i, d_key), sums[g])
+            i += 1
+        for g in range(groups):
+            store(scores, g * width, sums[g] if first == 0 else load(scores, g * width) + sums[g])
+        first = end
+        if first >= d_key:
+            break
+
+
+cdef inline vec dot(const vec* q, const vec* key, Py_ssize_t d_key) noexcept nogil:
+    """q k^T in every lane, added in the order of `tile`."""
+    cdef vec chunk = constant(0.0, q), total = chunk
+    cdef Py_ssize_t i
+    for i in range(d_key):
+        if i > 0 and i % CHUNK == 0:
+            total = chunk if i == CHUNK else total + chunk
+            chunk = constant(0.0, q)
+        chunk = fma(splat(q, i), splat(key, i), chunk)
+    return chunk if d_key <= CHUNK else total + chunk
+
+
+cdef void score_rows(const Head* head, const vec* q, Py_ssize_t n, vec* scores) noexcept nogil:
+    """scores (n up to whole vectors,) = q k^T for one query and n keys in rows: nobody else needs them packed."""
+    cdef Py_ssize_t width = lanes(q), d_key = head.d_key, t = 0
+    cdef const vec* keys = <const vec*> head.plain_keys
+    cdef const vec* values = <const vec*> head.values
+    while t + 2 * width <= n:
+        score_groups(2, q, at(keys, t * d_key), d_key, at(scores, t),
+                     at(keys, (t + 2 * width) * d_key) if t + 4 * width <= n else values)
+        t += 2 * width
+    if t + width <= n:
+        score_groups(1, q, at(keys, t * d_key), d_key, at(scores, t), values)
+        t += width
+    if t < n and n >= width:  # the last whole vector of keys, some of them once more
+        t = n - width
+        score_groups(1, q, at(keys, t * d_key), d_key, at(scores, t), values)
+    elif n - t <= 3:
+        while t < n:
+            store_some(scores, t, 1, dot(q, at(keys, t * d_key), d_key))
+            t += 1
+    elif t < n:
+        memcpy(head.keys, keys, n * d_key * number_bytes(q))
+        score_groups(1, q, <const vec*> head.keys, d_key, scores, values)
 
 
 cdef inline Py_ssize_t open_from(const Head* head, Py_ssize_t slot, const vec* like) noexcept nogil:
@@ -312,6 +388,9 @@ cdef void score(
                     NULL, IDENTITY, False, scratch)
         if opened < n:
             score_group(head, open_rows(head, 0, q), q, q_stride, rows, at(scores, opened), stride, scratch)
+        return
+    if rows == 1:
+        score_rows(head, q, n, scores)
         return
     while first < n:
         left = n - first
@@ -461,6 +540,8 @@ cdef void size_attention(Op* op, Py_ssize_t rows, int threads, const vec* like) 
     attention.tasks_per_head = max(
         <Py_ssize_t> 1, (attention.longest + attention.queries_per_task - 1) // attention.queries_per_task)
     op.n_tasks = attention.n_sequences * cache.heads * attention.tasks_per_head
-    op.nanoseconds = <int64_t> (pairs * cache.heads * (0.3 + (cache.d_key + cache.d_value) / 60.0))
+    op.nanoseconds = <int64_t> (cache.heads * (
+        pairs * (0.3 + (cache.d_key + cache.d_value) / 60.0) + attention.n_sequences * (
+            150 + attention.most_keys * <double> (cache.d_key + cache.d_value) * number_bytes(like) / 20)))
     op.scratch_bytes = product_scratch_bytes(like) + <size_t> (numbers * number_bytes(like))
     op.task = <TaskFunction> (<void*> attention_task[vec])

@@ -30,6 +30,7 @@ cdef enum:
     SPIN_NANOSECONDS = 50000     # how long an idle member stays awake
     SPINS_BEFORE_YIELD = 200     # in a run: then whoever is waited for may need this core
     SERIAL_NANOSECONDS = 20000   # runs estimated shorter than this stay on the calling thread
+    CLAIM_NANOSECONDS = 2000     # of estimated work that a member claims at once, unless few tasks are left for the others
     CLOCK_NANOSECONDS = 10000000     # of estimated work between two looks at the clock
     SIGNAL_NANOSECONDS = 100000000   # between two looks for signals, which take the GIL
 
@@ -84,31 +85,42 @@ cdef void look_for_signals(Run* run) noexcept nogil:
         run.last_look = nanoseconds()
 
 
+cdef inline int64_t tasks_per_claim(const Op* op, int members) noexcept nogil:
+    """Enough short tasks that a claim, for which the cores pass a cache line on, costs little beside them."""
+    return max(<int64_t> 1, min(op.n_tasks // (4 * members), CLAIM_NANOSECONDS * op.n_tasks // (op.nanoseconds + 1)))
+
+
 cdef void walk_ops(Run* run, int member, int members) noexcept nogil:
     """One member's way through the ops."""
     cdef const Op* op
     cdef Py_ssize_t i
-    cdef int64_t task, unwatched = 0  # nanoseconds since the last look at the clock, by estimate
+    cdef int64_t task, first, end, at_once, per_task
+    cdef int64_t unwatched = 0  # nanoseconds since the last look at the clock, by estimate
     cdef int spins
     cdef char* scratch = run.scratch + <size_t> member * run.scratch_bytes
     for i in range(run.n_ops):
         op = &run.ops[i]
-        task = -1
-        while True:
-            if member == 0:
+        per_task = first = 0
+        at_once = op.n_tasks
+        if members > 1:
+            at_once = tasks_per_claim(op, members)
+            first = atomic_add(&run.claimed[i], at_once)
+        if member == 0 and op.nanoseconds > SERIAL_NANOSECONDS and op.n_tasks > 0:
+            per_task = op.nanoseconds // op.n_tasks + 1
+        while first < op.n_tasks:
+            end = min(op.n_tasks, first + at_once)
+            for task in range(first, end):
                 if unwatched > CLOCK_NANOSECONDS:
                     look_for_signals(run)
                     unwatched = 0
-                if op.nanoseconds > SERIAL_NANOSECONDS and op.n_tasks > 0:
-                    unwatched += op.nanoseconds // op.n_tasks
-            if run.stopped != 0 and atomic_get(&run.stopped) != 0:
-                return
-            task = task + 1 if members == 1 else atomic_add(&run.claimed[i], 1)
-            if task >= op.n_tasks:
+                unwatched += per_task
+                if run.stopped != 0 and atomic_get(&run.stopped) != 0:
+                    return
+                op.task(&op.arguments, task, scratch)
+            if members == 1:
                 break
-            op.task(&op.arguments, task, scratch)
-            if members > 1:
-                atomic_add(&run.done[i], 1)
+            atomic_add(&run.done[i], end - first)
+            first = atomic_add(&run.claimed[i], at_once)
         spins = 0
         while members > 1 and atomic_get(&run.done[i]) < op.n_tasks and atomic_get(&run.stopped) == 0:
             pause_or_yield(&spins)
