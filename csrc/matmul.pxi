@@ -10,6 +10,7 @@ additions of one output are the same, and so are its bits.
 cdef enum:
     CHUNK = 256                      # k per chain of additions: part of the results' definition
     CHUNK_STRIDE = CHUNK + 16        # rows of the copied left operand, off the power of two
+    TURNED_PANELS = 16               # so many use a copy of the left operand that is worth turning
     ROW_BLOCK = 48                   # rows whose chunk is copied at a time, about: more would leave the L1 cache
     MOST_ROWS = ROW_BLOCK * 3 // 2   # of a block: 64 rows are one block, not one and a third
     HUGE_WEIGHT = 16 << 20           # bytes: one that comes from memory for each block of rows
@@ -39,19 +40,29 @@ cdef inline void add_products(
     """
     cdef vec right[TILE_K * 4 * TILE_VECTORS]
     cdef vec left[TILE_K]
+    cdef const vec* numbers[4 * TILE_VECTORS]
+    cdef bint turned = rows >= TURNED_ROWS and a_stride == 0
     cdef int r, i, j
     for i in range(n_k):
         for j in range(vectors_across):
             right[i * vectors_across + j] = load(
                 b, j // TILE_VECTORS * b_stride + (k + i) * b_row + j % TILE_VECTORS * lanes(a))
+    if turned:
+        for j in range(vectors_across):
+            numbers[j] = <const vec*> another(at(a, k * rows))
     for r in range(rows):
         if r >= first_row:
-            for i in range(n_k):
-                left[i] = splat(a, r * a_stride + k + i)
+            if not turned:
+                for i in range(n_k):
+                    left[i] = splat(a, r * a_stride + k + i)
             for j in range(vectors_across):
                 for i in range(n_k):
-                    sums[r * vectors_across + j] = added_product(
-                        sums[r * vectors_across + j], left[i], right[i * vectors_across + j])
+                    if turned:
+                        sums[r * vectors_across + j] = fma(
+                            splat(numbers[j], i * rows + r), right[i * vectors_across + j], sums[r * vectors_across + j])
+                    else:
+                        sums[r * vectors_across + j] = added_product(
+                            sums[r * vectors_across + j], left[i], right[i * vectors_across + j])
 
 
 cdef inline void tile(
@@ -61,6 +72,7 @@ cdef inline void tile(
 ) noexcept nogil:
     """c (rows, panels * NR) = or += a (rows, n_k) @ b, one chunk.
 
+    a_stride: from row to row of a; from TURNED_ROWS on perhaps 0: a is turned, (n_k, rows).
     b_row: from k to k; b_stride: from panel to panel. tail: row r goes on for min(r, tail) more k, the staircase of
     causal attention. ahead: what to fetch from memory meanwhile, where `every` is not 0: of one panel a line in each
     quarter every so many times two k, since memory gives four places at a time sooner than one; of several panels all.
@@ -104,7 +116,7 @@ cdef void tile_of(
     const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
     Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
 ) noexcept nogil:
-    """`tile` for a number of rows known only now; from four rows on, a lies CHUNK_STRIDE apart.
+    """`tile` for a number of rows known only now; from four rows on, a lies CHUNK_STRIDE apart, or a_stride is 0.
 
     With a constant stride one register addresses all rows.
     """
@@ -135,10 +147,16 @@ cdef void tile_of(
             tile(8, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         elif rows == 9:
             tile(9, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        elif rows == 10 and a_stride == 0:
+            tile(10, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         elif rows == 10:
             tile(10, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        elif rows == 11 and a_stride == 0:
+            tile(11, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         elif rows == 11:
             tile(11, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        elif a_stride == 0:
+            tile(12, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         else:
             tile(12, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
 
@@ -173,11 +191,11 @@ cdef void multiply_chunk(
 ) noexcept nogil:
     """c (rows, columns) = or += a (rows, n_k) @ b, n_k <= CHUNK; `after` is where b goes on.
 
-    From four rows on, a_stride is CHUNK_STRIDE: see copy_chunk.
+    From four rows on, a is what `copy_chunk` or `copy_turned` made, and a_stride is CHUNK_STRIDE or 0.
     """
     cdef Py_ssize_t nr = panel_width(a), column = 0, first, last, i
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
-    cdef Py_ssize_t at_once = panels_at_once(rows)
+    cdef Py_ssize_t at_once = panels_at_once(rows), from_row = CHUNK_STRIDE if a_stride == 0 else a_stride
     # the tiles of a panel fetch the next one between them
     cdef Py_ssize_t every = n_tiles * 128 // (nr * number_bytes(a)) if b_row == nr else 0
     cdef const vec* ahead
@@ -200,10 +218,10 @@ cdef void multiply_chunk(
                     ahead = at(b, b_stride) if column + nr < columns else after
                     if i > 0:
                         ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * 64)
-                tile_of(last - first, 1, at(a, first * a_stride), a_stride, b, b_row, 0, n_k, tail,
+                tile_of(last - first, 1, at(a, first * from_row), a_stride, b, b_row, 0, n_k, tail,
                         at(c, first * c_stride + column), c_stride, accumulate, ahead, every)
             else:
-                tile_at_edge(last - first, at(a, first * a_stride), a_stride, b, b_row, n_k, tail,
+                tile_at_edge(last - first, at(a, first * from_row), a_stride, b, b_row, n_k, tail,
                              at(c, first * c_stride + column), c_stride, columns - column, accumulate, edge)
         b = at(b, b_stride)
         column += nr
@@ -264,6 +282,36 @@ cdef void copy_chunk(
         copy = at(copy, CHUNK_STRIDE)
 
 
+cdef void copy_turned(
+    const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, Py_ssize_t n_k, vec* copy,
+) noexcept nogil:
+    """Rows of a chunk, those of each tile turned: (n_k, rows of the tile), from CHUNK_STRIDE times its first row on.
+
+    A multiplication then reads its number of a from memory, next to those of the other rows.
+    """
+    cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, step = 16 // number_bytes(a), i, k, r, n
+    cdef const vec* first
+    cdef vec* to
+    for i in range(n_tiles):
+        r = rows * i // n_tiles
+        n = rows * (i + 1) // n_tiles - r
+        first, to = at(a, r * a_stride), at(copy, r * CHUNK_STRIDE)
+        k = 0
+        while k + step <= n_k:
+            turn(at(first, k), a_stride, n, at(to, k * n))
+            k += step
+        while k < n_k:
+            for r in range(n):
+                put(to, k * n + r, number(first, r * a_stride + k))
+            k += 1
+
+
+cdef inline bint worth_turning(Py_ssize_t rows, Py_ssize_t columns, const vec* like) noexcept nogil:
+    """Whether all tiles have TURNED_ROWS, and enough panels to use them."""
+    cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+    return rows >= n_tiles * TURNED_ROWS and columns >= TURNED_PANELS * panel_width(like)
+
+
 cdef inline size_t product_scratch_bytes(const vec* like) noexcept nogil:
     return <size_t> ((MOST_ROWS * CHUNK_STRIDE + TILE_ROWS * panel_width(like)) * number_bytes(like))
 
@@ -280,12 +328,19 @@ cdef void product(
     """
     cdef Py_ssize_t k = 0, chunk
     cdef vec* copy = at(scratch, TILE_ROWS * panel_width(a))
+    cdef const vec* left
+    cdef bint turn = worth_turning(rows, columns, a)
     while True:  # once even where n_k is 0: the sums are then zeros
         chunk = min(CHUNK, n_k - k)
-        if rows > 3:
-            copy_chunk(at(a, k), a_stride, rows, chunk, copy)
-        multiply_chunk(copy if rows > 3 else at(a, k), CHUNK_STRIDE if rows > 3 else a_stride,
-                       rows, at(b, k * b_row), b_row, b_stride, chunk, 0, columns, c, c_stride, k > 0,
+        left = at(a, k)
+        if turn:
+            copy_turned(left, a_stride, rows, chunk, copy)
+            left = copy
+        elif rows > 3:
+            copy_chunk(left, a_stride, rows, chunk, copy)
+            left = copy
+        multiply_chunk(left, 0 if turn else CHUNK_STRIDE if rows > 3 else a_stride, rows,
+                       at(b, k * b_row), b_row, b_stride, chunk, 0, columns, c, c_stride, k > 0,
                        at(b, (k + chunk) * b_row if k + chunk < n_k else 0), from_memory, scratch)
         k += chunk
         if k >= n_k:

@@ -21,21 +21,22 @@
 
 /* The tile of a product: TILE_ROWS x TILE_VECTORS accumulators fill the register file, and
  * TILE_VECTORS is small so that 256 rows of a panel (32 KB at most) stay in the L1 cache.
- * TILE_K k are loaded at a time, as many as there are registers for. */
+ * TILE_K k are loaded at a time, as many as there are registers for. From TURNED_ROWS rows on the left operand may be
+ * turned, see copy_rows in matmul.pxi: worth it where a multiplication reads and spreads one number of it by itself. */
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define VECTOR_BYTES 64
-enum { TILE_ROWS = 12, TILE_VECTORS = 2, TILE_K = 2 };
+enum { TILE_ROWS = 12, TILE_VECTORS = 2, TILE_K = 2, TURNED_ROWS = 10 };
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define VECTOR_BYTES 32
-enum { TILE_ROWS = 6, TILE_VECTORS = 2, TILE_K = 1 };
+enum { TILE_ROWS = 6, TILE_VECTORS = 2, TILE_K = 1, TURNED_ROWS = 99 };
 #elif defined(__aarch64__)
 #define VECTOR_BYTES 16
-enum { TILE_ROWS = 6, TILE_VECTORS = 4, TILE_K = 1 };
+enum { TILE_ROWS = 6, TILE_VECTORS = 4, TILE_K = 1, TURNED_ROWS = 99 };
 #else
 #define VECTOR_BYTES 16
-enum { TILE_ROWS = 6, TILE_VECTORS = 2, TILE_K = 1 };
+enum { TILE_ROWS = 6, TILE_VECTORS = 2, TILE_K = 1, TURNED_ROWS = 99 };
 #endif
 
 enum {
@@ -105,6 +106,12 @@ INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
             for (ptrdiff_t i = 0; i < 16 / (ptrdiff_t)sizeof(T); i++)                             \
                 ((T *)to)[i * to_stride + l] = ((const T *)from)[l * stride + i];                 \
     }                                                                                             \
+    /* 16 bytes of some rows, side by side */                                                     \
+    INLINE void turn_generic_##S(const V *from, ptrdiff_t stride, ptrdiff_t rows, V *to) {        \
+        for (ptrdiff_t r = 0; r < rows; r++)                                                      \
+            for (ptrdiff_t i = 0; i < 16 / (ptrdiff_t)sizeof(T); i++)                             \
+                ((T *)to)[i * rows + r] = ((const T *)from)[r * stride + i];                      \
+    }                                                                                             \
     INLINE V load_some_generic_##S(const V *p, ptrdiff_t i, ptrdiff_t n, V otherwise) {           \
         T lanes[LANES];                                                                           \
         memcpy(lanes, &otherwise, sizeof lanes);                                                  \
@@ -168,6 +175,35 @@ INLINE void transpose_d(const vd *from, ptrdiff_t stride, vd *to, ptrdiff_t to_s
     const __m512d a = quarters_d(p, stride), b = quarters_d(p + stride, stride);
     store_d(to, 0, (vd)_mm512_unpacklo_pd(a, b));
     store_d(to, to_stride, (vd)_mm512_unpackhi_pd(a, b));
+}
+/* The same for TURNED_ROWS to 12 rows, one after the other: up to 6 numbers past the last are written too. */
+INLINE __m512 thirds_f(const float *p, const float *q, const float *r) {
+    const __m512 v = _mm512_insertf32x4(_mm512_castps128_ps512(_mm_loadu_ps(p)), _mm_loadu_ps(q), 1);
+    return _mm512_insertf32x4(v, _mm_loadu_ps(r), 2);
+}
+INLINE void turn_f(const vf *from, ptrdiff_t stride, ptrdiff_t rows, vf *to) {
+    const float *p = (const float *)from, *last = p + (rows - 1) * stride;
+    const __m512 a = thirds_f(p, p + 4 * stride, p + 8 * stride);
+    const __m512 b = thirds_f(p + stride, p + 5 * stride, p + 9 * stride);
+    const __m512 c = thirds_f(p + 2 * stride, p + 6 * stride, rows > 10 ? p + 10 * stride : last);
+    const __m512 d = thirds_f(p + 3 * stride, p + 7 * stride, last);
+    const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
+    const __m512 ab2 = _mm512_unpackhi_ps(a, b), cd2 = _mm512_unpackhi_ps(c, d);
+    store_f(to, 0, (vf)_mm512_shuffle_ps(ab, cd, 0x44));
+    store_f(to, rows, (vf)_mm512_shuffle_ps(ab, cd, 0xee));
+    store_f(to, 2 * rows, (vf)_mm512_shuffle_ps(ab2, cd2, 0x44));
+    store_f(to, 3 * rows, (vf)_mm512_shuffle_ps(ab2, cd2, 0xee));
+}
+INLINE void turn_d(const vd *from, ptrdiff_t stride, ptrdiff_t rows, vd *to) {
+    transpose_d(from, stride, to, rows);
+    transpose_d((const vd *)((const double *)from + (rows - 8) * stride), stride, (vd *)((double *)to + rows - 8), rows);
+}
+/* Another address of the same number, for all that the compiler knows. An operand of a multiplication that is used once
+ * stays in memory, instead of taking an instruction that spreads it: what counts where the core is shared with another
+ * thread, which takes half of the instructions that it starts in a cycle. */
+INLINE const void *another(const void *p) {
+    __asm__ volatile("" : "+r"(p));
+    return p;
 }
 INLINE unsigned first_lanes(ptrdiff_t n) { return n <= 0 ? 0u : n >= 16 ? 0xffffu : (1u << n) - 1; }
 INLINE vf load_some_f(const vf *p, ptrdiff_t i, ptrdiff_t n, vf otherwise) {
@@ -304,6 +340,9 @@ INLINE vd added_product_d(vd sum, vd a, vd b) { return fma_d(a, b, sum); }
 #endif
 
 #if !defined(__AVX512F__)
+INLINE const void *another(const void *p) { return p; }
+INLINE void turn_f(const vf *p, ptrdiff_t stride, ptrdiff_t rows, vf *to) { turn_generic_f(p, stride, rows, to); }
+INLINE void turn_d(const vd *p, ptrdiff_t stride, ptrdiff_t rows, vd *to) { turn_generic_d(p, stride, rows, to); }
 INLINE vf scaled_f(vf x, vf n) { return scaled_generic_f(x, n); }
 INLINE vd scaled_d(vd x, vd n) { return scaled_generic_d(x, n); }
 #endif

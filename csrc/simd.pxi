@@ -11,11 +11,13 @@ cdef extern from "simd.h" nogil:
     enum: TILE_ROWS
     enum: TILE_VECTORS
     enum: TILE_K
+    enum: TURNED_ROWS
     enum: LANES_F
     enum: LANES_D
     enum: ROW_VECTORS_F
     enum: ROW_VECTORS_D
     void prefetch(const void* address)
+    const void* another(const void* p)
     vf fill_f(float x)
     vd fill_d(double x)
     vf splat_f(const vf* p, Py_ssize_t i)
@@ -34,6 +36,8 @@ cdef extern from "simd.h" nogil:
     void store_some_d(vd* p, Py_ssize_t i, Py_ssize_t n, vd v)
     void transpose_f(const vf* source, Py_ssize_t stride, vf* to, Py_ssize_t to_stride)
     void transpose_d(const vd* source, Py_ssize_t stride, vd* to, Py_ssize_t to_stride)
+    void turn_f(const vf* source, Py_ssize_t stride, Py_ssize_t rows, vf* to)
+    void turn_d(const vd* source, Py_ssize_t stride, Py_ssize_t rows, vd* to)
     vf gathered_f(const vf* p, Py_ssize_t i, Py_ssize_t stride)
     vd gathered_d(const vd* p, Py_ssize_t i, Py_ssize_t stride)
     vf fma_f(vf a, vf b, vf c)
@@ -161,6 +165,14 @@ cdef inline void transpose(const vec* source, Py_ssize_t stride, vec* to, Py_ssi
         transpose_f(source, stride, to, to_stride)
     else:
         transpose_d(source, stride, to, to_stride)
+
+
+cdef inline void turn(const vec* source, Py_ssize_t stride, Py_ssize_t rows, vec* to) noexcept nogil:
+    """16 bytes of each of TURNED_ROWS to TILE_ROWS rows into rows of `rows`; and of a vector past the last."""
+    if vec is vf:
+        turn_f(source, stride, rows, to)
+    else:
+        turn_d(source, stride, rows, to)
 
 
 cdef inline vec gathered(const vec* p, Py_ssize_t i, Py_ssize_t stride) noexcept nogil:

@@ -15,6 +15,7 @@ from rtfast import backends, kernels
 COMPILED = [name for name in backends.available() if name != "python"]
 compiled = pytest.mark.parametrize("name", COMPILED)
 D_IN, D_OUT = 261, 83  # more than a chunk, no whole panel
+WIDE = 517  # enough columns that some tiles' rows are turned, no whole panel either
 
 
 def rows_of(dtype, width=D_IN, rows=64):
@@ -26,9 +27,11 @@ def row_functions(dtype):
     random = np.random.default_rng(1)
     weight, bias = random.standard_normal((D_IN, D_OUT)).astype(dtype), random.standard_normal(D_OUT).astype(dtype)
     packed, gamma = kernels.pack(weight), random.standard_normal(D_IN).astype(dtype)
+    wide = kernels.pack(random.standard_normal((D_IN, WIDE)).astype(dtype))
     return {
         "linear": lambda x: kernels.linear(x, packed, bias),
         "linear, plain": lambda x: kernels.linear(x, weight, bias),
+        "linear, wide": lambda x: kernels.linear(x, wide),
         "linear, gelu": lambda x: kernels.linear(x, packed, bias, "gelu"),
         "linear, silu": lambda x: kernels.linear(x, packed, bias, "silu"),
         "matmul": lambda x: kernels.matmul(x, weight),

@@ -55,6 +55,22 @@ def activation_bound(x, activation):
 
 
 @both_dtypes
+def test_wide_products_are_within_the_bound(backend, dtype):
+    """Where rows are turned for their tiles: 10 to 12 of them, whatever is left of the k, rows far apart or reversed."""
+    weight = normal((261, 530), dtype, seed=1)
+    for m in (9, 10, 11, 12, 13, 20, 23, 24, 34, 72, 73):
+        for k in (0, 1, 2, 3, 4, 5, 7, 255, 256, 257, 261):
+            x, packed = normal((m, k), dtype), kernels.pack(weight[:k])
+            expected = precise(x) @ precise(weight[:k])
+            bound = product_bound(x, weight[:k])
+            assert_within(kernels.linear(x, packed), expected, bound, (m, k))
+            spread = normal((m, 2 * k + 3), dtype)
+            spread[:, 1:k + 1] = x
+            assert_within(kernels.linear(spread[:, 1:k + 1], packed), expected, bound, (m, k, "spread"))
+            assert_within(kernels.linear(x[::-1], packed), expected[::-1], bound[::-1], (m, k, "reversed"))
+
+
+@both_dtypes
 @every_activation
 def test_linear_is_within_the_bound(backend, dtype, activation):
     for i, (m, k, n) in enumerate(SIZES):
