@@ -17,6 +17,8 @@ cdef enum:
     MANY_WEIGHTS = 24 << 20          # bytes of a program's weights, which come from memory each time it runs,
     LARGE_WEIGHT = 4 << 20           # and of a weight used alone, which may come from there
     L1_OPERAND = 32 << 10            # bytes: a plain right operand is read where it lies
+    PACKED_AT_ONCE = 16              # panels, side by side,
+    ROWS_PACKED_AT_ONCE = 16         # and so many rows of them
     FAR = 16                         # k to fetch ahead of few rows
     GROUP_BYTES = 1 << 20            # of such a weight, which all rows use before the next: it stays in the L2 cache
 
@@ -122,12 +124,20 @@ cdef void tile_of(
     """
     if panels == 4:
         tile(1, 4, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
-    elif panels == 2 and rows == 1:
-        tile(1, 2, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
-    elif panels == 2 and rows == 2:
-        tile(2, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
     elif panels == 2:
-        tile(3, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        if rows == 1:
+            tile(1, 2, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
+        elif rows == 2:
+            tile(2, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        else:
+            tile(3, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+    elif TURNED_ROWS <= TILE_ROWS and rows >= TURNED_ROWS and a_stride == 0:
+        if rows == 10:
+            tile(10, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        elif rows == 11:
+            tile(11, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        else:
+            tile(12, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
     elif rows == 1:
         tile(1, 1, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
     elif rows == 2:
@@ -147,16 +157,10 @@ cdef void tile_of(
             tile(8, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         elif rows == 9:
             tile(9, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-        elif rows == 10 and a_stride == 0:
-            tile(10, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         elif rows == 10:
             tile(10, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-        elif rows == 11 and a_stride == 0:
-            tile(11, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         elif rows == 11:
             tile(11, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-        elif a_stride == 0:
-            tile(12, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
         else:
             tile(12, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
 
@@ -416,30 +420,48 @@ cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noe
     op.task = <TaskFunction> (<void*> linear_task[vec])
 
 
-cdef void pack_task(const PackArguments* pack, Py_ssize_t task, vec* scratch) noexcept nogil:
-    """One panel."""
-    cdef Py_ssize_t nr = panel_width(scratch), k, j, column = task * nr
+cdef void pack_part(
+    const PackArguments* pack, Py_ssize_t panel, Py_ssize_t k, Py_ssize_t end, const vec* like,
+) noexcept nogil:
+    """Rows k to end of one panel."""
+    cdef Py_ssize_t nr = panel_width(like), width = lanes(like), column = panel * nr, j
     cdef Py_ssize_t columns = min(nr, pack.d_out - column)
-    cdef const vec* source = at(<const vec*> pack.weight, column * pack.column_stride)
-    cdef vec* panel = at(<vec*> pack.panels, column * pack.d_in)
-    cdef Py_ssize_t width = lanes(scratch)
-    for k in range(pack.d_in):
+    cdef const vec* source = at(<const vec*> pack.weight, k * pack.row_stride + column * pack.column_stride)
+    cdef vec* to = at(<vec*> pack.panels, column * pack.d_in + k * nr)
+    if pack.row_stride == 1 and columns == nr:  # a transposed weight
+        for j in range(TILE_VECTORS):
+            pack_group(at(source, j * width * pack.column_stride), pack.column_stride, end - k, at(to, j * width), nr)
+        return
+    for k in range(k, end):
         if pack.column_stride == 1 and columns == nr:
             for j in range(TILE_VECTORS):
-                store(panel, j * width, load(source, j * width))
+                store(to, j * width, load(source, j * width))
         elif pack.column_stride == 1:
             for j in range(TILE_VECTORS):
-                store(panel, j * width, load_some(source, j * width, columns - j * width, constant(0.0, scratch)))
+                store(to, j * width, load_some(source, j * width, columns - j * width, constant(0.0, like)))
         else:
             for j in range(nr):
-                put(panel, j, number(source, j * pack.column_stride) if j < columns else 0.0)
+                put(to, j, number(source, j * pack.column_stride) if j < columns else 0.0)
         source = at(source, pack.row_stride)
-        panel = at(panel, nr)
+        to = at(to, nr)
+
+
+cdef void pack_task(const PackArguments* pack, Py_ssize_t task, vec* scratch) noexcept nogil:
+    """PACKED_AT_ONCE panels. A few rows of all at a time: so a plain weight is read along its rows, not down a column,
+    each number of which lies in another page."""
+    cdef Py_ssize_t n_panels = up_to(pack.d_out, panel_width(scratch)) // panel_width(scratch)
+    cdef Py_ssize_t first = task * PACKED_AT_ONCE, last = min(first + PACKED_AT_ONCE, n_panels), panel, k = 0, end
+    while k < pack.d_in:
+        end = min(k + ROWS_PACKED_AT_ONCE, pack.d_in)
+        for panel in range(first, last):
+            pack_part(pack, panel, k, end, scratch)
+        k = end
 
 
 cdef void size_pack(Op* op, const vec* like) noexcept nogil:
     cdef PackArguments* pack = &op.arguments.pack
-    op.n_tasks = up_to(pack.d_out, panel_width(like)) // panel_width(like)
+    cdef Py_ssize_t n_panels = up_to(pack.d_out, panel_width(like)) // panel_width(like)
+    op.n_tasks = (n_panels + PACKED_AT_ONCE - 1) // PACKED_AT_ONCE
     op.nanoseconds = pack.d_in * pack.d_out * number_bytes(like) // 8
     op.scratch_bytes = 0
     op.task = <TaskFunction> (<void*> pack_task[vec])
@@ -458,7 +480,7 @@ cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scrat
     if matmul.n % nr != 0 or matmul.k * matmul.n * number_bytes(scratch) > L1_OPERAND:
         panels = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
         pack = PackArguments(b, matmul.n, 1, matmul.k, matmul.n, panels)
-        for panel in range((matmul.n + nr - 1) // nr):
+        for panel in range((matmul.n + PACKED_AT_ONCE * nr - 1) // (PACKED_AT_ONCE * nr)):
             pack_task(&pack, panel, scratch)
         b, b_row, b_stride = panels, nr, matmul.k * nr
     while row < matmul.m:

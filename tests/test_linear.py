@@ -56,7 +56,7 @@ def activation_bound(x, activation):
 
 @both_dtypes
 def test_wide_products_are_within_the_bound(backend, dtype):
-    """Where rows are turned for their tiles: 10 to 12 of them, whatever is left of the k, rows far apart or reversed."""
+    """Where rows are turned for their tiles: 10 to 12 of them, whatever is left of k, rows far apart or reversed."""
     weight = normal((261, 530), dtype, seed=1)
     for m in (9, 10, 11, 12, 13, 20, 23, 24, 34, 72, 73):
         for k in (0, 1, 2, 3, 4, 5, 7, 255, 256, 257, 261):
