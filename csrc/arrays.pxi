@@ -179,20 +179,24 @@ def pack(weight, transposed=False, memory=None):
     return packed
 
 
-cdef PackedWeight packed_of(weight):
-    return <PackedWeight> weight if isinstance(weight, PackedWeight) else pack(weight)
-
-
 def linear(x, weight, bias, int activation, out):
-    """out (rows, d_out) = activation(x (rows, d_in) @ weight + bias)."""
-    cdef PackedWeight packed = packed_of(weight)
-    cdef Py_ssize_t rows = x.shape[0]
+    """out (rows, d_out) = activation(x (rows, d_in) @ weight + bias); weight plain or packed."""
+    cdef Py_ssize_t rows = x.shape[0], d_in = weight.shape[0], d_out = weight.shape[1], size = x.dtype.itemsize
+    cdef PackedWeight packed
     cdef Op op
-    if rows == 0 or packed.d_out == 0:
+    if rows == 0 or d_out == 0:
         return
+    if not isinstance(weight, PackedWeight):
+        if one_thread_packs(1, rows, d_in, d_out, size):
+            op.arguments.matmul = MatmulArguments(
+                address(x), address(weight), address_or_null(bias), address(out), rows, d_in, d_out, activation)
+            run_matmul(&op, 1, size == 4)
+            return
+        weight = pack(weight)
+    packed = weight
     op.arguments.linear = LinearArguments(
-        address(x), packed.d_in, packed.panels, address_or_null(bias), address(out), packed.d_out,
-        rows, packed.d_in, packed.d_out, activation, 0, 0, 0, 0)
+        address(x), d_in, packed.panels, address_or_null(bias), address(out), d_out, rows, d_in, d_out, activation,
+        0, 0, 0, 0)
     run_linear(&op, rows, packed.is_float)
 
 
@@ -234,10 +238,6 @@ cdef int run_rows(Op* op, Py_ssize_t rows, SizeFunction size) except -1:
     return run_ops(op, 1, size_rows(op, rows, size))
 
 
-cdef enum:
-    SMALL_OPERAND = 1 << 18          # bytes: a right operand that one thread packs and uses, in its L2 cache
-
-
 def matmul(a, b, out):
     """out (batch, m, n) = a (batch, m, k) @ b (k, n) or (batch, k, n) or packed."""
     cdef Py_ssize_t batch = a.shape[0], m = a.shape[1], k = a.shape[2], n = out.shape[2]
@@ -251,9 +251,15 @@ def matmul(a, b, out):
         multiply(<char*> address(a), <char*> address(b), <char*> address(out), batch, m, k, n, b.dtype)
 
 
+cdef int run_matmul(Op* op, Py_ssize_t batch, bint is_float) except -1:
+    return run_rows(op, batch, <SizeFunction> (<void*> size_matmul[vf] if is_float else <void*> size_matmul[vd]))
+
+
 cdef inline bint one_thread_packs(Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
                                   Py_ssize_t itemsize) noexcept nogil:
-    """Whether each product of a batch is best left to one thread, which packs its right operand itself."""
+    """Whether each product of a batch is best left to one thread, which packs what it does not read in place."""
+    if m <= 3 and is_read_in_place(m, k, n, itemsize):
+        return True
     return k * n * itemsize <= SMALL_OPERAND and (batch > 1 or num_threads == 1 or m * k * n < 1 << 17)
 
 
@@ -264,8 +270,8 @@ cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, P
     cdef PackedWeight packed
     cdef Op op
     if one_thread_packs(batch, m, k, n, size):
-        op.arguments.matmul = MatmulArguments(a, b, out, m, k, n)
-        return run_rows(&op, batch, <SizeFunction> (<void*> size_matmul[vf] if size == 4 else <void*> size_matmul[vd]))
+        op.arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY)
+        return run_matmul(&op, batch, size == 4)
     packed = PackedWeight(k, n, dtype)
     for i in range(batch):
         packed.fill(b + i * k * n * size, n, 1, 0, n)

@@ -16,7 +16,10 @@ cdef enum:
     HUGE_WEIGHT = 16 << 20           # bytes: one that comes from memory for each block of rows
     MANY_WEIGHTS = 24 << 20          # bytes of a program's weights, which come from memory each time it runs,
     LARGE_WEIGHT = 4 << 20           # and of a weight used alone, which may come from there
-    L1_OPERAND = 32 << 10            # bytes: a plain right operand is read where it lies
+    L1_OPERAND = 32 << 10            # bytes: a plain right operand is read where it lies,
+    SMALL_OPERAND = 256 << 10        # one that stays in the L2 cache if no more rows than these use it,
+    ROWS_NOT_WORTH_PACKING = 128
+    MOST_IN_PLACE = 64 << 20         # and one that up to three rows use: one task still, which ends soon
     PACKED_AT_ONCE = 16              # panels, side by side,
     ROWS_PACKED_AT_ONCE = 16         # and so many rows of them
     FAR = 16                         # k to fetch ahead of few rows
@@ -467,32 +470,47 @@ cdef void size_pack(Op* op, const vec* like) noexcept nogil:
     op.task = <TaskFunction> (<void*> pack_task[vec])
 
 
+cdef inline bint is_read_in_place(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, Py_ssize_t itemsize) noexcept nogil:
+    """Whether a plain right operand (k, n) is multiplied where it lies, but for what is no whole panel."""
+    cdef double size = <double> k * n * itemsize
+    return size <= (MOST_IN_PLACE if m <= 3 else SMALL_OPERAND if m <= ROWS_NOT_WORTH_PACKING else L1_OPERAND)
+
+
 cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scratch) noexcept nogil:
-    """One product of a batch, block by block of its rows; what is too large for the L1 cache is packed first."""
-    cdef Py_ssize_t nr = panel_width(scratch), row = 0, panel, b_row = matmul.n, b_stride = nr
+    """One product of a batch, block by block of its rows; what is not read in place is packed first."""
+    cdef Py_ssize_t nr = panel_width(scratch), k = matmul.k, n = matmul.n, row = 0, rows, panel, whole = 0
     cdef Py_ssize_t blocks = max(<Py_ssize_t> 1, (matmul.m + ROW_BLOCK // 2) // ROW_BLOCK)
     cdef Py_ssize_t block = (matmul.m + blocks - 1) // blocks
-    cdef const vec* a = at(<const vec*> matmul.a, task * matmul.m * matmul.k)
-    cdef const vec* b = at(<const vec*> matmul.b, task * matmul.k * matmul.n)
-    cdef vec* out = at(<vec*> matmul.out, task * matmul.m * matmul.n)
-    cdef vec* panels
+    cdef const vec* a = at(<const vec*> matmul.a, task * matmul.m * k)
+    cdef const vec* b = at(<const vec*> matmul.b, task * k * n)
+    cdef const vec* bias = <const vec*> matmul.bias
+    cdef vec* out = at(<vec*> matmul.out, task * matmul.m * n)
+    cdef vec* panels = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
+    cdef bint from_memory = <double> k * n * number_bytes(scratch) >= LARGE_WEIGHT
     cdef PackArguments pack
-    if matmul.n % nr != 0 or matmul.k * matmul.n * number_bytes(scratch) > L1_OPERAND:
-        panels = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
-        pack = PackArguments(b, matmul.n, 1, matmul.k, matmul.n, panels)
-        for panel in range((matmul.n + PACKED_AT_ONCE * nr - 1) // (PACKED_AT_ONCE * nr)):
+    if is_read_in_place(matmul.m, k, n, number_bytes(scratch)):
+        whole = n // nr * nr  # all but what is no whole panel
+    if whole < n:
+        pack = PackArguments(at(b, whole), n, 1, k, n - whole, panels)
+        for panel in range((n - whole + PACKED_AT_ONCE * nr - 1) // (PACKED_AT_ONCE * nr)):
             pack_task(&pack, panel, scratch)
-        b, b_row, b_stride = panels, nr, matmul.k * nr
     while row < matmul.m:
-        product(at(a, row * matmul.k), matmul.k, min(block, matmul.m - row), b, b_row, b_stride, matmul.k, matmul.n,
-                at(out, row * matmul.n), matmul.n, NULL, IDENTITY, False, scratch)
+        rows = min(block, matmul.m - row)
+        if whole > 0:
+            product(at(a, row * k), k, rows, b, n, nr, k, whole, at(out, row * n), n, bias, matmul.activation,
+                    from_memory, scratch)
+        if whole < n:
+            product(at(a, row * k), k, rows, panels, nr, k * nr, k, n - whole, at(out, row * n + whole), n,
+                    NULL if bias == NULL else at(bias, whole), matmul.activation, False, scratch)
         row += block
 
 
 cdef void size_matmul(Op* op, Py_ssize_t batch, int threads, const vec* like) noexcept nogil:
     cdef MatmulArguments* matmul = &op.arguments.matmul
     op.n_tasks = batch
-    op.nanoseconds = <int64_t> (<double> batch * matmul.m * matmul.k * matmul.n * number_bytes(like) / 300)
-    op.scratch_bytes = product_scratch_bytes(like) + <size_t> (
-        matmul.k * up_to(matmul.n, panel_width(like)) * number_bytes(like))
+    op.nanoseconds = <int64_t> (
+        <double> batch * matmul.k * matmul.n * number_bytes(like) * max(<double> matmul.m / 300, 1.0 / 30))
+    op.scratch_bytes = product_scratch_bytes(like) + <size_t> (number_bytes(like) * matmul.k * (
+        panel_width(like) if is_read_in_place(matmul.m, matmul.k, matmul.n, number_bytes(like))
+        else up_to(matmul.n, panel_width(like))))
     op.task = <TaskFunction> (<void*> matmul_task[vec])

@@ -19,11 +19,13 @@ cdef struct LinearArguments:         # out (rows, d_out) = activation(x @ weight
     Py_ssize_t n_row_blocks, rows_per_block, panels_per_group
     Py_ssize_t company               # bytes of all weights of the program, which share the caches; 0 for a kernel
 
-cdef struct MatmulArguments:         # out (batch, m, n) = a (batch, m, k) @ b (batch, k, n)
+cdef struct MatmulArguments:         # out (batch, m, n) = activation(a (batch, m, k) @ b (batch, k, n) + bias)
     const void* a
     const void* b
+    const void* bias                 # (n,) or NULL
     void* out
     Py_ssize_t m, k, n
+    int activation
 
 cdef struct PackArguments:           # a matrix into panels
     const void* weight               # element (k, n) at k * row_stride + n * column_stride

@@ -48,7 +48,7 @@ def products(dtype):
     """matmul, linear and pack over the edges of tiles, panels and chunks; some large enough for several threads."""
     activations = itertools.cycle(ACTIVATIONS)
     for m, k, n in [*product_sizes(70), (67, 300, 291), (200, 64, 64), (1, 700, 1031),
-                    (10, 7, 512), (11, 258, 513), (35, 3, 520)]:
+                    (10, 7, 512), (11, 258, 513), (35, 3, 520), (3, 261, 517)]:
         a, b, bias = normal((m, k), dtype, 1), normal((k, n), dtype, 2), normal((n,), dtype, 3)
         yield into(kernels.matmul, a, b, shape=(m, n))
         yield into(kernels.matmul, np.stack([a, a + 1]), np.stack([b, b - 1]), shape=(2, m, n))

@@ -10,6 +10,7 @@ import pytest
 from cases import assert_same_bits, normal
 from huge_arrays import repeated
 
+import rtfast
 from rtfast import backends, kernels
 
 COMPILED = [name for name in backends.available() if name != "python"][:1]
@@ -22,8 +23,14 @@ ROWS = BLOCK * COUNT + TAIL  # WIDTH * BLOCK * COUNT is 2^31
 
 @pytest.fixture(autouse=True)
 def one_backend():
-    with backends.using(COMPILED[0]):
-        yield
+    """And one thread: blocks are the same memory, in which another would change what this one has yet to read."""
+    threads = rtfast.get_num_threads()
+    rtfast.set_num_threads(1)
+    try:
+        with backends.using(COMPILED[0]):
+            yield
+    finally:
+        rtfast.set_num_threads(threads)
 
 
 def huge(*shape, seed=0):

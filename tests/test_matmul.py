@@ -31,6 +31,22 @@ def test_error_is_within_the_bound(backend, dtype):
 
 
 @both_dtypes
+def test_where_the_right_operand_lies_changes_no_bit(backend, dtype):
+    """Read in place or packed first, all of it or what is no whole panel: each limit of that from both sides."""
+    skip_unless_bits_are_promised(backend)
+    for m, k, n in ((1, 300, 1031), (3, 261, 512), (3, 7, 20), (4, 261, 517), (128, 120, 513), (129, 120, 513),
+                    (128, 130, 480), (129, 64, 64), (129, 65, 128), (2, 600, 3001)):
+        a, b = normal((m, k), dtype), normal((k, n), dtype, 1)
+        packed, bias = kernels.matmul(a, kernels.pack(b)), normal((n,), dtype, 2)
+        assert_same_bits(kernels.matmul(surrounded(a), surrounded(b)), packed, (m, k, n))
+        assert_same_bits(kernels.linear(a, surrounded(b), bias, "silu"),
+                         kernels.linear(a, kernels.pack(b), bias, "silu"), (m, k, n))
+        several = kernels.matmul(np.stack([a, a + 1, a]), np.stack([b, b, b - 1]))
+        assert_same_bits(several[0], packed, (m, k, n))
+        assert_same_bits(several[2], kernels.matmul(a, kernels.pack(b - 1)), (m, k, n))
+
+
+@both_dtypes
 def test_whole_numbers_are_exact(backend, dtype):
     """A dropped or doubled term cannot hide in a tolerance."""
     for i, (m, k, n) in enumerate(SIZES):
