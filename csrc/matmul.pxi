@@ -35,39 +35,91 @@ cdef inline Py_ssize_t up_to(Py_ssize_t n, Py_ssize_t multiple) noexcept nogil:
     return (n + multiple - 1) // multiple * multiple
 
 
+# Of nested loops gcc unrolls only the innermost early enough to see that each sum of a tile is a variable of its own, in
+# a register. So what goes over the vectors of a row is written out, in fours, and only the rows are a loop.
+
+cdef inline void clear_sum(int j, int r, int across, vec* sums) noexcept nogil:
+    if j < across:
+        sums[r * across + j] = constant(0.0, sums)
+
+
+cdef inline void clear_four(int j, int r, int across, vec* sums) noexcept nogil:
+    clear_sum(j, r, across, sums)
+    clear_sum(j + 1, r, across, sums)
+    clear_sum(j + 2, r, across, sums)
+    clear_sum(j + 3, r, across, sums)
+
+
+cdef inline void store_sum(
+    int j, int r, int across, const vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
+) noexcept nogil:
+    """c[r, j] = or += sums[r, j]."""
+    cdef Py_ssize_t i = r * c_stride + j * lanes(c)
+    if j < across:
+        store(c, i, load(c, i) + sums[r * across + j] if accumulate else sums[r * across + j])
+
+
+cdef inline void store_four(
+    int j, int r, int across, const vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
+) noexcept nogil:
+    store_sum(j, r, across, sums, c, c_stride, accumulate)
+    store_sum(j + 1, r, across, sums, c, c_stride, accumulate)
+    store_sum(j + 2, r, across, sums, c, c_stride, accumulate)
+    store_sum(j + 3, r, across, sums, c, c_stride, accumulate)
+
+
+cdef inline void add_product(
+    int j, int r, int rows, int across, const vec* a, Py_ssize_t a_stride, const vec* right, int n_k, vec* sums,
+) noexcept nogil:
+    """sums[r, j] += a[r, k] b[k, j] for n_k <= 2 k in order.
+
+    One sum takes its products in a row: with another order gcc does not keep it in one register.
+    """
+    cdef vec sum
+    if j >= across:
+        return
+    sum = sums[r * across + j]
+    if rows >= TURNED_ROWS and a_stride == 0:
+        sum = fma(splat(a, r), right[j], sum)
+        if n_k > 1:
+            sum = fma(splat(a, rows + r), right[across + j], sum)
+    else:
+        sum = added_product(sum, splat(a, r * a_stride), right[j])
+        if n_k > 1:
+            sum = added_product(sum, splat(a, r * a_stride + 1), right[across + j])
+    sums[r * across + j] = sum
+
+
+cdef inline void add_four(
+    int j, int r, int rows, int across, const vec* even, const vec* odd, Py_ssize_t a_stride, const vec* right, int n_k,
+    vec* sums,
+) noexcept nogil:
+    add_product(j, r, rows, across, even, a_stride, right, n_k, sums)
+    add_product(j + 1, r, rows, across, odd, a_stride, right, n_k, sums)
+    add_product(j + 2, r, rows, across, even, a_stride, right, n_k, sums)
+    add_product(j + 3, r, rows, across, odd, a_stride, right, n_k, sums)
+
+
 cdef inline void add_products(
-    int rows, int vectors_across, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row,
+    int rows, int across, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row,
     Py_ssize_t b_stride, Py_ssize_t k, int n_k, int first_row, vec* sums,
 ) noexcept nogil:
-    """sums (rows, vectors_across) += a[:, k] b[k, :] for n_k <= TILE_K k in order, from row first_row on.
-
-    One sum takes its n_k products in a row: with another order gcc does not keep it in one register.
-    """
+    """sums (rows, across) += a[:, k] b[k, :] for n_k <= TILE_K k in order, from row first_row on."""
     cdef vec right[TILE_K * 4 * TILE_VECTORS]
-    cdef vec left[TILE_K]
-    cdef const vec* numbers[4 * TILE_VECTORS]
-    cdef bint turned = rows >= TURNED_ROWS and a_stride == 0
-    cdef int r, i, j
-    for i in range(n_k):
-        for j in range(vectors_across):
-            right[i * vectors_across + j] = load(
-                b, j // TILE_VECTORS * b_stride + (k + i) * b_row + j % TILE_VECTORS * lanes(a))
-    if turned:
-        for j in range(vectors_across):
-            numbers[j] = <const vec*> another(at(a, k * rows))
+    cdef const vec* even = at(a, k)
+    cdef const vec* odd = even
+    cdef int r, i
+    if rows >= TURNED_ROWS and a_stride == 0:
+        even, odd = <const vec*> another(at(a, k * rows)), <const vec*> another(at(a, k * rows))
+    for i in range(n_k * across):
+        right[i] = load(b, i % across // TILE_VECTORS * b_stride + (k + i // across) * b_row
+                        + i % across % TILE_VECTORS * lanes(a))
     for r in range(rows):
         if r >= first_row:
-            if not turned:
-                for i in range(n_k):
-                    left[i] = splat(a, r * a_stride + k + i)
-            for j in range(vectors_across):
-                for i in range(n_k):
-                    if turned:
-                        sums[r * vectors_across + j] = fma(
-                            splat(numbers[j], i * rows + r), right[i * vectors_across + j], sums[r * vectors_across + j])
-                    else:
-                        sums[r * vectors_across + j] = added_product(
-                            sums[r * vectors_across + j], left[i], right[i * vectors_across + j])
+            add_four(0, r, rows, across, even, odd, a_stride, right, n_k, sums)
+            add_four(4, r, rows, across, even, odd, a_stride, right, n_k, sums)
+            add_four(8, r, rows, across, even, odd, a_stride, right, n_k, sums)
+            add_four(12, r, rows, across, even, odd, a_stride, right, n_k, sums)
 
 
 cdef inline void tile(
@@ -86,8 +138,11 @@ cdef inline void tile(
     cdef Py_ssize_t k = 0, until = every, quarter = n_k * b_row * number_bytes(a) // 4
     cdef int r, j, across = panels * TILE_VECTORS
     cdef const vec* fetched
-    for r in range(rows * across):
-        sums[r] = constant(0.0, a)
+    for r in range(rows):
+        clear_four(0, r, across, sums)
+        clear_four(4, r, across, sums)
+        clear_four(8, r, across, sums)
+        clear_four(12, r, across, sums)
     while k + 2 <= n_k:
         if panels == 1:
             until -= 1
@@ -110,10 +165,10 @@ cdef inline void tile(
     for k in range(n_k, n_k + tail):
         add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 1, <int> (k - n_k + 1), sums)
     for r in range(rows):
-        for j in range(across):
-            if accumulate:
-                sums[r * across + j] = load(c, r * c_stride + j * lanes(a)) + sums[r * across + j]
-            store(c, r * c_stride + j * lanes(a), sums[r * across + j])
+        store_four(0, r, across, sums, c, c_stride, accumulate)
+        store_four(4, r, across, sums, c, c_stride, accumulate)
+        store_four(8, r, across, sums, c, c_stride, accumulate)
+        store_four(12, r, across, sums, c, c_stride, accumulate)
 
 
 cdef void tile_of(
