@@ -22,7 +22,7 @@
 /* The tile of a product: TILE_ROWS x TILE_VECTORS accumulators fill the register file, and
  * TILE_VECTORS is small so that 256 rows of a panel (32 KB at most) stay in the L1 cache.
  * TILE_K k are loaded at a time, as many as there are registers for. From TURNED_ROWS rows on the left operand may be
- * turned, see copy_rows in matmul.pxi: worth it where a multiplication reads and spreads one number of it by itself. */
+ * turned, see copy_turned in matmul.pxi: worth it where a multiplication reads and spreads one number of it by itself. */
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define VECTOR_BYTES 64
@@ -159,16 +159,19 @@ INLINE __m512d quarters_d(const double *p, ptrdiff_t stride) {
     v = _mm512_insertf64x2(v, _mm_loadu_pd(p + 4 * stride), 2);
     return _mm512_insertf64x2(v, _mm_loadu_pd(p + 6 * stride), 3);
 }
+INLINE void store_fours_f(__m512 a, __m512 b, __m512 c, __m512 d, vf *to, ptrdiff_t stride) {
+    const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
+    const __m512 ab2 = _mm512_unpackhi_ps(a, b), cd2 = _mm512_unpackhi_ps(c, d);
+    store_f(to, 0, (vf)_mm512_shuffle_ps(ab, cd, 0x44));
+    store_f(to, stride, (vf)_mm512_shuffle_ps(ab, cd, 0xee));
+    store_f(to, 2 * stride, (vf)_mm512_shuffle_ps(ab2, cd2, 0x44));
+    store_f(to, 3 * stride, (vf)_mm512_shuffle_ps(ab2, cd2, 0xee));
+}
 INLINE void transpose_f(const vf *from, ptrdiff_t stride, vf *to, ptrdiff_t to_stride) {
     const float *p = (const float *)from;
     const __m512 a = quarters_f(p, stride), b = quarters_f(p + stride, stride);
     const __m512 c = quarters_f(p + 2 * stride, stride), d = quarters_f(p + 3 * stride, stride);
-    const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
-    const __m512 ab2 = _mm512_unpackhi_ps(a, b), cd2 = _mm512_unpackhi_ps(c, d);
-    store_f(to, 0, (vf)_mm512_shuffle_ps(ab, cd, 0x44));
-    store_f(to, to_stride, (vf)_mm512_shuffle_ps(ab, cd, 0xee));
-    store_f(to, 2 * to_stride, (vf)_mm512_shuffle_ps(ab2, cd2, 0x44));
-    store_f(to, 3 * to_stride, (vf)_mm512_shuffle_ps(ab2, cd2, 0xee));
+    store_fours_f(a, b, c, d, to, to_stride);
 }
 INLINE void transpose_d(const vd *from, ptrdiff_t stride, vd *to, ptrdiff_t to_stride) {
     const double *p = (const double *)from;
@@ -187,20 +190,14 @@ INLINE void turn_f(const vf *from, ptrdiff_t stride, ptrdiff_t rows, vf *to) {
     const __m512 b = thirds_f(p + stride, p + 5 * stride, p + 9 * stride);
     const __m512 c = thirds_f(p + 2 * stride, p + 6 * stride, rows > 10 ? p + 10 * stride : last);
     const __m512 d = thirds_f(p + 3 * stride, p + 7 * stride, last);
-    const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
-    const __m512 ab2 = _mm512_unpackhi_ps(a, b), cd2 = _mm512_unpackhi_ps(c, d);
-    store_f(to, 0, (vf)_mm512_shuffle_ps(ab, cd, 0x44));
-    store_f(to, rows, (vf)_mm512_shuffle_ps(ab, cd, 0xee));
-    store_f(to, 2 * rows, (vf)_mm512_shuffle_ps(ab2, cd2, 0x44));
-    store_f(to, 3 * rows, (vf)_mm512_shuffle_ps(ab2, cd2, 0xee));
+    store_fours_f(a, b, c, d, to, rows);
 }
 INLINE void turn_d(const vd *from, ptrdiff_t stride, ptrdiff_t rows, vd *to) {
     transpose_d(from, stride, to, rows);
     transpose_d((const vd *)((const double *)from + (rows - 8) * stride), stride, (vd *)((double *)to + rows - 8), rows);
 }
 /* Another address of the same number, for all that the compiler knows. An operand of a multiplication that is used once
- * stays in memory, instead of taking an instruction that spreads it: what counts where the core is shared with another
- * thread, which takes half of the instructions that it starts in a cycle. */
+ * stays in memory, instead of taking an instruction that spreads it: fewer to start in a cycle, see docs/kernels.md. */
 INLINE const void *another(const void *p) {
     __asm__ volatile("" : "+r"(p));
     return p;
