@@ -187,7 +187,7 @@ def linear(x, weight, bias, int activation, out):
     if rows == 0 or d_out == 0:
         return
     if not isinstance(weight, PackedWeight):
-        if one_thread_packs(1, rows, d_in, d_out, size):
+        if one_thread_multiplies(1, rows, d_in, d_out, size):
             op.arguments.matmul = MatmulArguments(
                 address(x), address(weight), address_or_null(bias), address(out), rows, d_in, d_out, activation)
             run_matmul(&op, 1, size == 4)
@@ -255,10 +255,10 @@ cdef int run_matmul(Op* op, Py_ssize_t batch, bint is_float) except -1:
     return run_rows(op, batch, <SizeFunction> (<void*> size_matmul[vf] if is_float else <void*> size_matmul[vd]))
 
 
-cdef inline bint one_thread_packs(Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
-                                  Py_ssize_t itemsize) noexcept nogil:
+cdef inline bint one_thread_multiplies(Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
+                                       Py_ssize_t itemsize) noexcept nogil:
     """Whether each product of a batch is best left to one thread, which packs what it does not read in place."""
-    if m <= 3 and is_read_in_place(m, k, n, itemsize):
+    if m <= FEW_ROWS and is_read_in_place(m, k, n, itemsize):
         return True
     return k * n * itemsize <= SMALL_OPERAND and (batch > 1 or num_threads == 1 or m * k * n < 1 << 17)
 
@@ -269,7 +269,7 @@ cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, P
     cdef Py_ssize_t size = dtype.itemsize, i
     cdef PackedWeight packed
     cdef Op op
-    if one_thread_packs(batch, m, k, n, size):
+    if one_thread_multiplies(batch, m, k, n, size):
         op.arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY)
         return run_matmul(&op, batch, size == 4)
     packed = PackedWeight(k, n, dtype)

@@ -255,7 +255,7 @@ cdef int c_matmul(const real* a, const real* b, Py_ssize_t batch, Py_ssize_t m, 
         return code
     if out == NULL:
         return RTFAST_BAD_VALUE
-    if one_thread_packs(batch, m, k, n, sizeof(real)):
+    if one_thread_multiplies(batch, m, k, n, sizeof(real)):
         op.arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY)
         if real is float:
             return run_rows_quietly(&op, batch, <SizeFunction> (<void*> size_matmul[vf]))

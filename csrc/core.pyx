@@ -4,13 +4,15 @@
 
 simd.pxi       vectors of the machine          team.pxi         threads and lists of tasks
 elementary.pxi exp, erf, activations           ops.pxi          what each operation works on
-matmul.pxi     packed products (3.2, 3.3)      softmax.pxi      3.2.1
-cache.pxi      keys and values                 attention.pxi    3.2
+tile.pxi       a few rows times a panel        pack.pxi         right operands into panels
+matmul.pxi     products (3.2, 3.3)             softmax.pxi      3.2.1
+cache.pxi      keys and values                 scores.pxi       q k^T
+attention.pxi  3.2                             arrays.pxi       the kernels on NumPy arrays
 layer_norm.pxi add & norm (3.1)                embedding.pxi    the way in (3.4, 3.5)
 top.pxi        the likeliest words (3.4)       screen.pxi       the same without all logits
-arrays.pxi     the kernels on NumPy arrays     direct.pxi       the same without a detour
-executor.pxi   programs of ops                 large_memory.pxi memory in huge pages
-capi.pxi       the kernels for C and Cython    roofline.pxi     what the core can do at best
+direct.pxi     the same without a detour       executor.pxi     programs of ops
+capi.pxi       the kernels for C and Cython    large_memory.pxi memory in huge pages
+roofline.pxi   what the core can do at best
 """
 
 cimport cython
@@ -28,6 +30,8 @@ include "elementary.pxi"
 include "ops.pxi"
 include "team.pxi"
 include "rows.pxi"
+include "tile.pxi"
+include "pack.pxi"
 include "matmul.pxi"
 include "softmax.pxi"
 include "layer_norm.pxi"
@@ -35,6 +39,7 @@ include "embedding.pxi"
 include "top.pxi"
 include "large_memory.pxi"
 include "cache.pxi"
+include "scores.pxi"
 include "attention.pxi"
 include "arrays.pxi"
 include "screen.pxi"

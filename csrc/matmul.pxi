@@ -1,15 +1,10 @@
-"""Matrix products: the one micro-kernel that everything else is built on.
+"""Matrix products, tile by tile (tile.pxi), of a right operand in panels (pack.pxi) or as it comes.
 
-The right operand is packed into column panels, (N / NR, K, NR), zero-padded, NR being
-TILE_VECTORS vectors. `tile` multiplies up to TILE_ROWS rows with a panel, its accumulators in
-registers. Each output is summed over k in order with fused multiply-adds, in chunks of 256
-whose sums are added in order: whatever the number of rows, threads or panels at a time, the
-additions of one output are the same, and so are its bits.
+Each output is summed over k in order, in chunks of CHUNK whose sums are added in order: whatever the number of rows,
+threads or panels at a time, the additions of one output are the same, and so are its bits.
 """
 
 cdef enum:
-    CHUNK = 256                      # k per chain of additions: part of the results' definition
-    CHUNK_STRIDE = CHUNK + 16        # rows of the copied left operand, off the power of two
     TURNED_PANELS = 16               # so many use a copy of the left operand that is worth turning
     ROW_BLOCK = 48                   # rows whose chunk is copied at a time, about: more would leave the L1 cache
     MOST_ROWS = ROW_BLOCK * 3 // 2   # of a block: 64 rows are one block, not one and a third
@@ -20,230 +15,12 @@ cdef enum:
     SMALL_OPERAND = 256 << 10        # one that stays in the L2 cache if no more rows than these use it,
     ROWS_NOT_WORTH_PACKING = 128
     MOST_IN_PLACE = 64 << 20         # and one that up to three rows use: one task still, which ends soon
-    PACKED_AT_ONCE = 16              # panels, side by side,
-    ROWS_PACKED_AT_ONCE = 16         # and so many rows of them
-    FAR = 16                         # k to fetch ahead of few rows
     GROUP_BYTES = 1 << 20            # of such a weight, which all rows use before the next: it stays in the L2 cache
-
-
-cdef inline Py_ssize_t panel_width(const vec* like) noexcept nogil:
-    """NR: columns of a panel."""
-    return TILE_VECTORS * lanes(like)
-
-
-cdef inline Py_ssize_t up_to(Py_ssize_t n, Py_ssize_t multiple) noexcept nogil:
-    return (n + multiple - 1) // multiple * multiple
-
-
-# Of nested loops gcc unrolls only the innermost early enough to see that each sum of a tile is a variable of its own, in
-# a register. So what goes over the vectors of a row is written out, in fours, and only the rows are a loop.
-
-cdef inline void clear_sum(int j, int r, int across, vec* sums) noexcept nogil:
-    if j < across:
-        sums[r * across + j] = constant(0.0, sums)
-
-
-cdef inline void clear_four(int j, int r, int across, vec* sums) noexcept nogil:
-    clear_sum(j, r, across, sums)
-    clear_sum(j + 1, r, across, sums)
-    clear_sum(j + 2, r, across, sums)
-    clear_sum(j + 3, r, across, sums)
-
-
-cdef inline void store_sum(
-    int j, int r, int across, const vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
-) noexcept nogil:
-    """c[r, j] = or += sums[r, j]."""
-    cdef Py_ssize_t i = r * c_stride + j * lanes(c)
-    if j < across:
-        store(c, i, load(c, i) + sums[r * across + j] if accumulate else sums[r * across + j])
-
-
-cdef inline void store_four(
-    int j, int r, int across, const vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
-) noexcept nogil:
-    store_sum(j, r, across, sums, c, c_stride, accumulate)
-    store_sum(j + 1, r, across, sums, c, c_stride, accumulate)
-    store_sum(j + 2, r, across, sums, c, c_stride, accumulate)
-    store_sum(j + 3, r, across, sums, c, c_stride, accumulate)
-
-
-cdef inline void add_product(
-    int j, int r, int rows, int across, const vec* a, Py_ssize_t a_stride, const vec* right, int n_k, vec* sums,
-) noexcept nogil:
-    """sums[r, j] += a[r, k] b[k, j] for n_k <= 2 k in order.
-
-    One sum takes its products in a row: with another order gcc does not keep it in one register.
-    """
-    cdef vec sum
-    if j >= across:
-        return
-    sum = sums[r * across + j]
-    if rows >= TURNED_ROWS and a_stride == 0:
-        sum = fma(splat(a, r), right[j], sum)
-        if n_k > 1:
-            sum = fma(splat(a, rows + r), right[across + j], sum)
-    else:
-        sum = added_product(sum, splat(a, r * a_stride), right[j])
-        if n_k > 1:
-            sum = added_product(sum, splat(a, r * a_stride + 1), right[across + j])
-    sums[r * across + j] = sum
-
-
-cdef inline void add_four(
-    int j, int r, int rows, int across, const vec* even, const vec* odd, Py_ssize_t a_stride, const vec* right, int n_k,
-    vec* sums,
-) noexcept nogil:
-    add_product(j, r, rows, across, even, a_stride, right, n_k, sums)
-    add_product(j + 1, r, rows, across, odd, a_stride, right, n_k, sums)
-    add_product(j + 2, r, rows, across, even, a_stride, right, n_k, sums)
-    add_product(j + 3, r, rows, across, odd, a_stride, right, n_k, sums)
-
-
-cdef inline void add_products(
-    int rows, int across, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row,
-    Py_ssize_t b_stride, Py_ssize_t k, int n_k, int first_row, vec* sums,
-) noexcept nogil:
-    """sums (rows, across) += a[:, k] b[k, :] for n_k <= TILE_K k in order, from row first_row on."""
-    cdef vec right[TILE_K * 4 * TILE_VECTORS]
-    cdef const vec* even = at(a, k)
-    cdef const vec* odd = even
-    cdef int r, i
-    if rows >= TURNED_ROWS and a_stride == 0:
-        even, odd = <const vec*> another(at(a, k * rows)), <const vec*> another(at(a, k * rows))
-    for i in range(n_k * across):
-        right[i] = load(b, i % across // TILE_VECTORS * b_stride + (k + i // across) * b_row
-                        + i % across % TILE_VECTORS * lanes(a))
-    for r in range(rows):
-        if r >= first_row:
-            add_four(0, r, rows, across, even, odd, a_stride, right, n_k, sums)
-            add_four(4, r, rows, across, even, odd, a_stride, right, n_k, sums)
-            add_four(8, r, rows, across, even, odd, a_stride, right, n_k, sums)
-            add_four(12, r, rows, across, even, odd, a_stride, right, n_k, sums)
-
-
-cdef inline void tile(
-    int rows, int panels,                           # constants: every use is a kernel of its own
-    const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
-    Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
-) noexcept nogil:
-    """c (rows, panels * NR) = or += a (rows, n_k) @ b, one chunk.
-
-    a_stride: from row to row of a; from TURNED_ROWS on perhaps 0: a is turned, (n_k, rows).
-    b_row: from k to k; b_stride: from panel to panel. tail: row r goes on for min(r, tail) more k, the staircase of
-    causal attention. ahead: what to fetch from memory meanwhile, where `every` is not 0: of one panel a line in each
-    quarter every so many times two k, since memory gives four places at a time sooner than one; of several panels all.
-    """
-    cdef vec sums[TILE_ROWS * 4 * TILE_VECTORS]
-    cdef Py_ssize_t k = 0, until = every, quarter = n_k * b_row * number_bytes(a) // 4
-    cdef int r, j, across = panels * TILE_VECTORS
-    cdef const vec* fetched
-    for r in range(rows):
-        clear_four(0, r, across, sums)
-        clear_four(4, r, across, sums)
-        clear_four(8, r, across, sums)
-        clear_four(12, r, across, sums)
-    while k + 2 <= n_k:
-        if panels == 1:
-            until -= 1
-            if until == 0:
-                for j in range(4):
-                    prefetch(<const char*> ahead + j * quarter)
-                ahead = <const vec*> (<const char*> ahead + 64)
-                until = every
-        elif every > 0:
-            fetched = at(b, (k + FAR) * b_row) if k + FAR < n_k else at(ahead, (k + FAR - n_k) * b_row)
-            for j in range(panels):
-                for r in range(<int> (2 * TILE_VECTORS * lanes(a) * number_bytes(a) // 64)):
-                    prefetch(<const char*> at(fetched, j * b_stride) + 64 * r)
-        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, TILE_K, 0, sums)
-        if TILE_K == 1:
-            add_products(rows, across, a, a_stride, b, b_row, b_stride, k + 1, 1, 0, sums)
-        k += 2
-    if k < n_k:
-        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 1, 0, sums)
-    for k in range(n_k, n_k + tail):
-        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 1, <int> (k - n_k + 1), sums)
-    for r in range(rows):
-        store_four(0, r, across, sums, c, c_stride, accumulate)
-        store_four(4, r, across, sums, c, c_stride, accumulate)
-        store_four(8, r, across, sums, c, c_stride, accumulate)
-        store_four(12, r, across, sums, c, c_stride, accumulate)
-
-
-cdef void tile_of(
-    Py_ssize_t rows, Py_ssize_t panels, const vec* a, Py_ssize_t a_stride,
-    const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
-    Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
-) noexcept nogil:
-    """`tile` for a number of rows known only now; from four rows on, a lies CHUNK_STRIDE apart, or a_stride is 0.
-
-    With a constant stride one register addresses all rows.
-    """
-    if panels == 4:
-        tile(1, 4, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
-    elif panels == 2:
-        if rows == 1:
-            tile(1, 2, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
-        elif rows == 2:
-            tile(2, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-        else:
-            tile(3, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-    elif TURNED_ROWS <= TILE_ROWS and rows >= TURNED_ROWS and a_stride == 0:
-        if rows == 10:
-            tile(10, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-        elif rows == 11:
-            tile(11, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-        else:
-            tile(12, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-    elif rows == 1:
-        tile(1, 1, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
-    elif rows == 2:
-        tile(2, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-    elif rows == 3:
-        tile(3, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-    elif rows == 4:
-        tile(4, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-    elif rows == 5:
-        tile(5, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-    elif rows == 6:
-        tile(6, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-    elif TILE_ROWS > 6:
-        if rows == 7:
-            tile(7, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-        elif rows == 8:
-            tile(8, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-        elif rows == 9:
-            tile(9, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-        elif rows == 10:
-            tile(10, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-        elif rows == 11:
-            tile(11, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-        else:
-            tile(12, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
-
-
-cdef void tile_at_edge(
-    Py_ssize_t rows, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row, Py_ssize_t n_k, Py_ssize_t tail,
-    vec* c, Py_ssize_t c_stride, Py_ssize_t columns, bint accumulate, vec* edge,
-) noexcept nogil:
-    """`tile` on the last panel, of which only `columns` < NR exist in c: by way of `edge` (TILE_ROWS, NR)."""
-    cdef Py_ssize_t r, i, j, nr = panel_width(a), width = lanes(a)
-    if accumulate:
-        for r in range(rows):
-            for j in range(vectors(columns, a)):
-                i = j * width
-                store(edge, r * nr + i, load_some(c, r * c_stride + i, columns - i, constant(0.0, a)))
-    tile_of(rows, 1, a, a_stride, b, b_row, 0, n_k, tail, edge, nr, accumulate, b, 0)
-    for r in range(rows):
-        for j in range(vectors(columns, a)):
-            i = j * width
-            store_some(c, r * c_stride + i, columns - i, load(edge, r * nr + i))
 
 
 cdef inline Py_ssize_t panels_at_once(Py_ssize_t rows) noexcept nogil:
     """Few rows leave registers free for several panels, whose sums hide each other's latency."""
-    return 4 if rows == 1 else 2 if rows <= 3 else 1
+    return 4 if rows == 1 else 2 if rows <= FEW_ROWS else 1
 
 
 cdef void multiply_chunk(
@@ -398,10 +175,10 @@ cdef void product(
         if turn:
             copy_turned(left, a_stride, rows, chunk, copy)
             left = copy
-        elif rows > 3:
+        elif rows > FEW_ROWS:
             copy_chunk(left, a_stride, rows, chunk, copy)
             left = copy
-        multiply_chunk(left, 0 if turn else CHUNK_STRIDE if rows > 3 else a_stride, rows,
+        multiply_chunk(left, 0 if turn else CHUNK_STRIDE if rows > FEW_ROWS else a_stride, rows,
                        at(b, k * b_row), b_row, b_stride, chunk, 0, columns, c, c_stride, k > 0,
                        at(b, (k + chunk) * b_row if k + chunk < n_k else 0), from_memory, scratch)
         k += chunk
@@ -440,7 +217,7 @@ cdef void linear_task(const LinearArguments* linear, Py_ssize_t task, vec* scrat
     """One block of rows times one group of panels."""
     cdef Py_ssize_t nr = panel_width(scratch), row, column
     cdef const vec* bias = <const vec*> linear.bias
-    if linear.rows <= 3 and linear.d_in <= CHUNK and linear.d_out <= nr:
+    if linear.rows <= FEW_ROWS and linear.d_in <= CHUNK and linear.d_out <= nr:
         tiny_product(linear, scratch)
         return
     row = task % linear.n_row_blocks * linear.rows_per_block
@@ -469,66 +246,19 @@ cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noe
     if threads > 1:
         groups = max(groups, min(n_panels, (4 * threads + blocks - 1) // max(<Py_ssize_t> 1, blocks)))
     linear.panels_per_group = max(<Py_ssize_t> 1, (n_panels + groups - 1) // groups)
-    if rows <= 3:  # whole sets of panels at once
+    if rows <= FEW_ROWS:  # whole sets of panels at once
         linear.panels_per_group = up_to(linear.panels_per_group, 4)
     op.n_tasks = 0 if rows == 0 else blocks * (
         (n_panels + linear.panels_per_group - 1) // linear.panels_per_group)
     op.nanoseconds = <int64_t> (numbers * number_bytes(like) * max(<double> rows / 300, 1.0 / 30))
-    op.scratch_bytes = product_scratch_bytes(like) if rows > 3 else TILE_ROWS * panel_width(like) * number_bytes(like)
+    op.scratch_bytes = product_scratch_bytes(like) if rows > FEW_ROWS else TILE_ROWS * panel_width(like) * number_bytes(like)
     op.task = <TaskFunction> (<void*> linear_task[vec])
-
-
-cdef void pack_part(
-    const PackArguments* pack, Py_ssize_t panel, Py_ssize_t k, Py_ssize_t end, const vec* like,
-) noexcept nogil:
-    """Rows k to end of one panel."""
-    cdef Py_ssize_t nr = panel_width(like), width = lanes(like), column = panel * nr, j
-    cdef Py_ssize_t columns = min(nr, pack.d_out - column)
-    cdef const vec* source = at(<const vec*> pack.weight, k * pack.row_stride + column * pack.column_stride)
-    cdef vec* to = at(<vec*> pack.panels, column * pack.d_in + k * nr)
-    if pack.row_stride == 1 and columns == nr:  # a transposed weight
-        for j in range(TILE_VECTORS):
-            pack_group(at(source, j * width * pack.column_stride), pack.column_stride, end - k, at(to, j * width), nr)
-        return
-    for k in range(k, end):
-        if pack.column_stride == 1 and columns == nr:
-            for j in range(TILE_VECTORS):
-                store(to, j * width, load(source, j * width))
-        elif pack.column_stride == 1:
-            for j in range(TILE_VECTORS):
-                store(to, j * width, load_some(source, j * width, columns - j * width, constant(0.0, like)))
-        else:
-            for j in range(nr):
-                put(to, j, number(source, j * pack.column_stride) if j < columns else 0.0)
-        source = at(source, pack.row_stride)
-        to = at(to, nr)
-
-
-cdef void pack_task(const PackArguments* pack, Py_ssize_t task, vec* scratch) noexcept nogil:
-    """PACKED_AT_ONCE panels. A few rows of all at a time: so a plain weight is read along its rows, not down a column,
-    each number of which lies in another page."""
-    cdef Py_ssize_t n_panels = up_to(pack.d_out, panel_width(scratch)) // panel_width(scratch)
-    cdef Py_ssize_t first = task * PACKED_AT_ONCE, last = min(first + PACKED_AT_ONCE, n_panels), panel, k = 0, end
-    while k < pack.d_in:
-        end = min(k + ROWS_PACKED_AT_ONCE, pack.d_in)
-        for panel in range(first, last):
-            pack_part(pack, panel, k, end, scratch)
-        k = end
-
-
-cdef void size_pack(Op* op, const vec* like) noexcept nogil:
-    cdef PackArguments* pack = &op.arguments.pack
-    cdef Py_ssize_t n_panels = up_to(pack.d_out, panel_width(like)) // panel_width(like)
-    op.n_tasks = (n_panels + PACKED_AT_ONCE - 1) // PACKED_AT_ONCE
-    op.nanoseconds = pack.d_in * pack.d_out * number_bytes(like) // 8
-    op.scratch_bytes = 0
-    op.task = <TaskFunction> (<void*> pack_task[vec])
 
 
 cdef inline bint is_read_in_place(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, Py_ssize_t itemsize) noexcept nogil:
     """Whether a plain right operand (k, n) is multiplied where it lies, but for what is no whole panel."""
     cdef double size = <double> k * n * itemsize
-    return size <= (MOST_IN_PLACE if m <= 3 else SMALL_OPERAND if m <= ROWS_NOT_WORTH_PACKING else L1_OPERAND)
+    return size <= (MOST_IN_PLACE if m <= FEW_ROWS else SMALL_OPERAND if m <= ROWS_NOT_WORTH_PACKING else L1_OPERAND)
 
 
 cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scratch) noexcept nogil:

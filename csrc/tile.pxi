@@ -1,0 +1,226 @@
+"""The tile: the one micro-kernel that every product is built on.
+
+`tile` multiplies up to TILE_ROWS rows with a panel, NR columns of the right operand, its accumulators in registers. Each
+output is summed over k in order with fused multiply-adds. csrc/simd.h gives its size.
+"""
+
+cdef enum:
+    CHUNK = 256                      # k per chain of additions: part of the results' definition
+    CHUNK_STRIDE = CHUNK + 16        # rows of the copied left operand, off the power of two
+    FEW_ROWS = 3                     # so many are read where they lie, and multiplied with several panels at once
+    FAR = 16                         # k to fetch ahead of them
+
+
+cdef inline Py_ssize_t panel_width(const vec* like) noexcept nogil:
+    """NR: columns of a panel."""
+    return TILE_VECTORS * lanes(like)
+
+
+cdef inline Py_ssize_t up_to(Py_ssize_t n, Py_ssize_t multiple) noexcept nogil:
+    return (n + multiple - 1) // multiple * multiple
+
+
+# Of nested loops gcc unrolls only the innermost early enough to see that each sum of a tile is a variable of its own, in
+# a register. So what goes over the vectors of a row is written out, in fours, and only the rows are a loop.
+
+cdef inline void clear_sum(int j, int r, int across, vec* sums) noexcept nogil:
+    if j < across:
+        sums[r * across + j] = constant(0.0, sums)
+
+
+cdef inline void clear_four(int j, int r, int across, vec* sums) noexcept nogil:
+    clear_sum(j, r, across, sums)
+    clear_sum(j + 1, r, across, sums)
+    clear_sum(j + 2, r, across, sums)
+    clear_sum(j + 3, r, across, sums)
+
+
+cdef inline void store_sum(
+    int j, int r, int across, const vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
+) noexcept nogil:
+    """c[r, j] = or += sums[r, j]."""
+    cdef Py_ssize_t i = r * c_stride + j * lanes(c)
+    if j < across:
+        store(c, i, load(c, i) + sums[r * across + j] if accumulate else sums[r * across + j])
+
+
+cdef inline void store_four(
+    int j, int r, int across, const vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
+) noexcept nogil:
+    store_sum(j, r, across, sums, c, c_stride, accumulate)
+    store_sum(j + 1, r, across, sums, c, c_stride, accumulate)
+    store_sum(j + 2, r, across, sums, c, c_stride, accumulate)
+    store_sum(j + 3, r, across, sums, c, c_stride, accumulate)
+
+
+cdef inline void add_product(
+    int j, int r, int rows, int across, const vec* a, Py_ssize_t a_stride, const vec* right, int n_k, vec* sums,
+) noexcept nogil:
+    """sums[r, j] += a[r, k] b[k, j] for n_k <= 2 k in order.
+
+    One sum takes its products in a row: with another order gcc does not keep it in one register.
+    """
+    cdef vec sum
+    if j >= across:
+        return
+    sum = sums[r * across + j]
+    if rows >= TURNED_ROWS and a_stride == 0:
+        sum = fma(splat(a, r), right[j], sum)
+        if n_k > 1:
+            sum = fma(splat(a, rows + r), right[across + j], sum)
+    else:
+        sum = added_product(sum, splat(a, r * a_stride), right[j])
+        if n_k > 1:
+            sum = added_product(sum, splat(a, r * a_stride + 1), right[across + j])
+    sums[r * across + j] = sum
+
+
+cdef inline void add_four(
+    int j, int r, int rows, int across, const vec* even, const vec* odd, Py_ssize_t a_stride, const vec* right, int n_k,
+    vec* sums,
+) noexcept nogil:
+    add_product(j, r, rows, across, even, a_stride, right, n_k, sums)
+    add_product(j + 1, r, rows, across, odd, a_stride, right, n_k, sums)
+    add_product(j + 2, r, rows, across, even, a_stride, right, n_k, sums)
+    add_product(j + 3, r, rows, across, odd, a_stride, right, n_k, sums)
+
+
+cdef inline void add_products(
+    int rows, int across, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row,
+    Py_ssize_t b_stride, Py_ssize_t k, int n_k, int first_row, vec* sums,
+) noexcept nogil:
+    """sums (rows, across) += a[:, k] b[k, :] for n_k <= TILE_K k in order, from row first_row on."""
+    cdef vec right[TILE_K * 4 * TILE_VECTORS]
+    cdef const vec* even = at(a, k)
+    cdef const vec* odd = even
+    cdef int r, i
+    if rows >= TURNED_ROWS and a_stride == 0:
+        even, odd = <const vec*> another(at(a, k * rows)), <const vec*> another(at(a, k * rows))
+    for i in range(n_k * across):
+        right[i] = load(b, i % across // TILE_VECTORS * b_stride + (k + i // across) * b_row
+                        + i % across % TILE_VECTORS * lanes(a))
+    for r in range(rows):
+        if r >= first_row:
+            add_four(0, r, rows, across, even, odd, a_stride, right, n_k, sums)
+            add_four(4, r, rows, across, even, odd, a_stride, right, n_k, sums)
+            add_four(8, r, rows, across, even, odd, a_stride, right, n_k, sums)
+            add_four(12, r, rows, across, even, odd, a_stride, right, n_k, sums)
+
+
+cdef inline void tile(
+    int rows, int panels,                           # constants: every use is a kernel of its own
+    const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
+    Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
+) noexcept nogil:
+    """c (rows, panels * NR) = or += a (rows, n_k) @ b, one chunk.
+
+    a_stride: from row to row of a; from TURNED_ROWS on perhaps 0: a is turned, (n_k, rows).
+    b_row: from k to k; b_stride: from panel to panel. tail: row r goes on for min(r, tail) more k, the staircase of
+    causal attention. ahead: what to fetch from memory meanwhile, where `every` is not 0: of one panel a line in each
+    quarter every so many times two k, since memory gives four places at a time sooner than one; of several panels all.
+    """
+    cdef vec sums[TILE_ROWS * 4 * TILE_VECTORS]
+    cdef Py_ssize_t k = 0, until = every, quarter = n_k * b_row * number_bytes(a) // 4
+    cdef int r, j, across = panels * TILE_VECTORS
+    cdef const vec* fetched
+    for r in range(rows):
+        clear_four(0, r, across, sums)
+        clear_four(4, r, across, sums)
+        clear_four(8, r, across, sums)
+        clear_four(12, r, across, sums)
+    while k + 2 <= n_k:
+        if panels == 1:
+            until -= 1
+            if until == 0:
+                for j in range(4):
+                    prefetch(<const char*> ahead + j * quarter)
+                ahead = <const vec*> (<const char*> ahead + 64)
+                until = every
+        elif every > 0:
+            fetched = at(b, (k + FAR) * b_row) if k + FAR < n_k else at(ahead, (k + FAR - n_k) * b_row)
+            for j in range(panels):
+                for r in range(<int> (2 * TILE_VECTORS * lanes(a) * number_bytes(a) // 64)):
+                    prefetch(<const char*> at(fetched, j * b_stride) + 64 * r)
+        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, TILE_K, 0, sums)
+        if TILE_K == 1:
+            add_products(rows, across, a, a_stride, b, b_row, b_stride, k + 1, 1, 0, sums)
+        k += 2
+    if k < n_k:
+        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 1, 0, sums)
+    for k in range(n_k, n_k + tail):
+        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 1, <int> (k - n_k + 1), sums)
+    for r in range(rows):
+        store_four(0, r, across, sums, c, c_stride, accumulate)
+        store_four(4, r, across, sums, c, c_stride, accumulate)
+        store_four(8, r, across, sums, c, c_stride, accumulate)
+        store_four(12, r, across, sums, c, c_stride, accumulate)
+
+
+cdef void tile_of(
+    Py_ssize_t rows, Py_ssize_t panels, const vec* a, Py_ssize_t a_stride,
+    const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
+    Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
+) noexcept nogil:
+    """`tile` for a number of rows known only now; from four rows on, a lies CHUNK_STRIDE apart, or a_stride is 0.
+
+    With a constant stride one register addresses all rows.
+    """
+    if panels == 4:
+        tile(1, 4, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
+    elif panels == 2:
+        if rows == 1:
+            tile(1, 2, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
+        elif rows == 2:
+            tile(2, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        else:
+            tile(3, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+    elif TURNED_ROWS <= TILE_ROWS and rows >= TURNED_ROWS and a_stride == 0:
+        if rows == 10:
+            tile(10, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        elif rows == 11:
+            tile(11, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        else:
+            tile(12, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+    elif rows == 1:
+        tile(1, 1, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
+    elif rows == 2:
+        tile(2, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+    elif rows == 3:
+        tile(3, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+    elif rows == 4:
+        tile(4, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+    elif rows == 5:
+        tile(5, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+    elif rows == 6:
+        tile(6, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+    elif TILE_ROWS > 6:
+        if rows == 7:
+            tile(7, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        elif rows == 8:
+            tile(8, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        elif rows == 9:
+            tile(9, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        elif rows == 10:
+            tile(10, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        elif rows == 11:
+            tile(11, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        else:
+            tile(12, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+
+
+cdef void tile_at_edge(
+    Py_ssize_t rows, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row, Py_ssize_t n_k, Py_ssize_t tail,
+    vec* c, Py_ssize_t c_stride, Py_ssize_t columns, bint accumulate, vec* edge,
+) noexcept nogil:
+    """`tile` on the last panel, of which only `columns` < NR exist in c: by way of `edge` (TILE_ROWS, NR)."""
+    cdef Py_ssize_t r, i, j, nr = panel_width(a), width = lanes(a)
+    if accumulate:
+        for r in range(rows):
+            for j in range(vectors(columns, a)):
+                i = j * width
+                store(edge, r * nr + i, load_some(c, r * c_stride + i, columns - i, constant(0.0, a)))
+    tile_of(rows, 1, a, a_stride, b, b_row, 0, n_k, tail, edge, nr, accumulate, b, 0)
+    for r in range(rows):
+        for j in range(vectors(columns, a)):
+            i = j * width
+            store_some(c, r * c_stride + i, columns - i, load(edge, r * nr + i))
