@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from cases import assert_same_bits, both_dtypes
+from cases import assert_same_bits, both_dtypes, normal
 from models import large_config, random_ids, random_values
 from subprocesses import printed
 
@@ -86,6 +86,19 @@ def test_a_query_among_any_others(name, dtype):
             causal = kernels.attention(q[..., :keys, :], bad_k[..., :keys, :], bad_v[..., :keys, :], causal=True)
             last = kernels.attention(q[1:2, 2:3, keys - 1:keys], k[1:2, 2:3, :keys], v[1:2, 2:3, :keys])[0, 0, 0]
             assert_same_bits(causal[1, 2, keys - 1], last, ("causal", keys))
+
+
+@compiled
+@both_dtypes
+def test_a_query_with_any_number_of_keys(name, dtype):
+    """Alone its keys are turned in registers, beside 29 others they are packed: every width of what is left over."""
+    for d_key, most in ((1, 70), (3, 70), (5, 70), (64, 70), (257, 40), (300, 40), (520, 40)):
+        q, k, v = (normal((1, 1, n, d_key), dtype, seed) for seed, n in enumerate((30, most, most)))
+        with backends.using(name):
+            for keys in range(1, most + 1):
+                together = kernels.attention(q, k[..., :keys, :], v[..., :keys, :])
+                alone = kernels.attention(q[..., 7:8, :], k[..., :keys, :], v[..., :keys, :])
+                assert_same_bits(together[..., 7:8, :], alone, (d_key, keys))
 
 
 @compiled

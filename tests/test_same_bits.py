@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cases import LARGE, SMALL, assert_same_bits, both_dtypes, every_case, normal
-from models import FUSED
+from models import FUSED, large_config, random_values, threads
 from subprocesses import printed
 from thread_counts import assert_threads_change_nothing
 
@@ -26,6 +26,22 @@ def test_one_row_on_any_number_of_threads(backend, dtype):
     """A decode step: threads can only split the columns."""
     x, weight = normal((1, 513), dtype), kernels.pack(normal((513, 4100), dtype, seed=1))
     assert_threads_change_nothing(lambda: [kernels.linear(x, weight, activation="gelu")])
+
+
+@pytest.mark.parametrize("name", [name for name in backends.available() if name != "python"])
+def test_an_op_waits_for_all_short_tasks_of_the_one_before(name):
+    """They are claimed several at a time, the last claim being shorter. Two inputs by turns: what lies in a buffer from
+    the run before is wrong."""
+    config = large_config(d_model=44, n_heads=11, d_ff=48)
+    with backends.using(name):
+        model = rtfast.Transformer(config, random_values(config))
+        inputs = [[[5 + (place + seed + t) % 20 for t in range(3)] for place in range(41)] for seed in (0, 7)]
+        with threads(1):
+            expected = [model.encode(batch) for batch in inputs]
+        with threads(2):
+            for turn in range(600):
+                for one, other in zip(model.encode(inputs[turn % 2]), expected[turn % 2], strict=True):
+                    assert_same_bits(one, other, turn)
 
 
 @both_dtypes
