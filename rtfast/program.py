@@ -72,7 +72,7 @@ class Op:
     formula: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Traced:
     """A named intermediate: columns of a buffer, or an extra that an op writes only in a trace.
 

@@ -9,7 +9,6 @@ They hold no state and may be shared by threads.
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Any, NamedTuple
 
 from .files import JSON, SENTENCEPIECE, read_config
@@ -59,6 +58,8 @@ class Origin(NamedTuple):
 
     def copy_to(self, folder: str) -> None:
         """Copy its files. Raises FileNotFoundError where they are no longer there."""
+        import shutil  # with bz2 and lzma: a thirtieth of importing rtfast
+
         for name in self.names:
             source, target = os.path.join(self.folder, name), os.path.join(folder, name)
             if name in _OPTIONAL and not os.path.exists(source):
