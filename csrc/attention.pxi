@@ -265,9 +265,9 @@ cdef inline Py_ssize_t beams_at(const AttentionArguments* attention, Py_ssize_t 
 cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, vec* scratch) noexcept nogil:
     cdef const Cache* cache = attention.cache
     cdef Py_ssize_t nr = panel_width(scratch), per_task = attention.queries_per_task
-    cdef Py_ssize_t t = task % attention.tasks_per_head * per_task
-    cdef Py_ssize_t head_number = task // attention.tasks_per_head % cache.heads
-    cdef Py_ssize_t sequence = task // attention.tasks_per_head // cache.heads
+    cdef Py_ssize_t pieces = attention.tasks_per_head, head_task = task if pieces == 1 else task // pieces
+    cdef Py_ssize_t t = (task - head_task * pieces) * per_task
+    cdef Py_ssize_t sequence = head_task // cache.heads, head_number = head_task - sequence * cache.heads
     cdef Py_ssize_t first = attention.starts[sequence], beams = beams_at(attention, sequence)
     cdef Py_ssize_t length = beams if beams != 1 else attention.starts[sequence + 1] - first
     cdef Py_ssize_t end = length if beams > 1 else min(t + per_task, length)

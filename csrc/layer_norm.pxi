@@ -16,13 +16,6 @@ cdef inline double square_root(double x, const vec* like) noexcept nogil:
         return sqrt(x)
 
 
-cdef inline double reciprocal(double x, const vec* like) noexcept nogil:
-    if vec is vf:
-        return <float> 1.0 / <float> x
-    else:
-        return 1.0 / x
-
-
 cdef void add_rows(const vec* x, const vec* y, Py_ssize_t n, vec* out) noexcept nogil:
     cdef Py_ssize_t i = 0, width = lanes(x)
     cdef vec zero = constant(0.0, x)
@@ -71,7 +64,7 @@ cdef inline void layer_norm_rows(
                 sums[r * per_row + j] = sums[r * per_row + j] + summed_some(
                     x, y, r * n + i + j * width, n - i - j * width, zero)
     for r in range(rows):
-        mean[r] = constant(rounded(add_lanes(&sums[r * per_row], x) / n, x), x)
+        mean[r] = constant(mean_of_lanes(&sums[r * per_row], n), x)
     for j in range(rows * per_row):
         sums[j] = zero
     i = 0
@@ -87,7 +80,7 @@ cdef inline void layer_norm_rows(
                 d = summed_some(x, y, r * n + i + j * width, n - i - j * width, mean[r]) - mean[r]
                 sums[r * per_row + j] = fma(d, d, sums[r * per_row + j])
     for r in range(rows):
-        variance = rounded(add_lanes(&sums[r * per_row], x) / n, x)
+        variance = mean_of_lanes(&sums[r * per_row], n)
         if form == ARTICLE:
             deviation = rounded(square_root(variance, x) + eps, x)
         else:

@@ -188,18 +188,18 @@ cdef void product(
         finish(c, c_stride, rows, columns, bias, activation)
 
 
-cdef void tiny_product(const LinearArguments* linear, vec* edge) noexcept nogil:
-    """Up to three rows, one chunk, one panel: the sizes of the article, where every instruction counts."""
+cdef void tiny_product(const LinearArguments* linear, Py_ssize_t panels, vec* edge) noexcept nogil:
+    """Up to three rows, one chunk, one or two panels: the sizes of the article, where every instruction counts."""
     cdef Py_ssize_t r, i, j, nr = panel_width(edge), width = lanes(edge)
     cdef const vec* bias = <const vec*> linear.bias
     cdef vec x
     cdef vec zero = constant(0.0, edge)
-    tile_of(linear.rows, 1, <const vec*> linear.x, linear.x_stride, <const vec*> linear.weight, nr, 0,
-            linear.d_in, 0, edge, nr, False, <const vec*> linear.weight, 0)
+    tile_of(linear.rows, panels, <const vec*> linear.x, linear.x_stride, <const vec*> linear.weight, nr,
+            linear.d_in * nr, linear.d_in, 0, edge, panels * nr, False, <const vec*> linear.weight, 0)
     for r in range(linear.rows):
         for j in range(vectors(linear.d_out, edge)):
             i = j * width
-            x = load(edge, r * nr + i)
+            x = load(edge, r * panels * nr + i)
             if bias != NULL:
                 x = x + load_some(bias, i, linear.d_out - i, zero)
             if linear.activation != IDENTITY:
@@ -217,8 +217,8 @@ cdef void linear_task(const LinearArguments* linear, Py_ssize_t task, vec* scrat
     """One block of rows times one group of panels."""
     cdef Py_ssize_t nr = panel_width(scratch), row, column
     cdef const vec* bias = <const vec*> linear.bias
-    if linear.rows <= FEW_ROWS and linear.d_in <= CHUNK and linear.d_out <= nr:
-        tiny_product(linear, scratch)
+    if linear.rows <= FEW_ROWS and linear.d_in <= CHUNK and linear.d_out <= min(<Py_ssize_t> 2, linear.panels_per_group) * nr:
+        tiny_product(linear, 1 if linear.d_out <= nr else 2, scratch)
         return
     row = task % linear.n_row_blocks * linear.rows_per_block
     column = task // linear.n_row_blocks * linear.panels_per_group * nr

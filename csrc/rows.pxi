@@ -4,54 +4,30 @@ Lane l takes the numbers l, l + 16, l + 32, ... in order; the lanes are then add
 tree. So a sum has the same bits on AVX2, AVX-512 and NEON.
 """
 
-cdef inline double add_lanes(vec* sums, const vec* like) noexcept nogil:
+cdef inline double add_lanes(const vec* sums) noexcept nogil:
     """The sum of 16 lanes, in the precision of `vec`."""
-    cdef float f[16]
-    cdef double d[16]
-    cdef int i, j
     if vec is vf:
-        for j in range(ROW_VECTORS_F):
-            store(<vec*> f, j * LANES_F, sums[j])
-        for i in range(8):
-            f[i] = f[i] + f[i + 8]
-        for i in range(4):
-            f[i] = f[i] + f[i + 4]
-        return (f[0] + f[2]) + (f[1] + f[3])
+        return sum_of_16_f(sums)
     else:
-        for j in range(ROW_VECTORS_D):
-            store(<vec*> d, j * LANES_D, sums[j])
-        for i in range(8):
-            d[i] = d[i] + d[i + 8]
-        for i in range(4):
-            d[i] = d[i] + d[i + 4]
-        return (d[0] + d[2]) + (d[1] + d[3])
+        return sum_of_16_d(sums)
 
 
-cdef inline double largest_lane(vec* values, const vec* like) noexcept nogil:
+cdef inline double mean_of_lanes(const vec* sums, Py_ssize_t n) noexcept nogil:
+    """The sum of 16 lanes over n, rounded to the precision of `vec`."""
+    if vec is vf:
+        if n <= 1 << 24:  # a float: its quotient is that of the doubles, rounded
+            return <float> add_lanes(sums) / <float> n
+        return <float> (add_lanes(sums) / n)
+    else:
+        return add_lanes(sums) / n
+
+
+cdef inline double largest_lane(const vec* values) noexcept nogil:
     """The largest of 16 lanes, none of them NaN."""
-    cdef float f[16]
-    cdef double d[16]
-    cdef int i, j
     if vec is vf:
-        for j in range(ROW_VECTORS_F):
-            store(<vec*> f, j * LANES_F, values[j])
-        for i in range(8):
-            f[i] = f[i] if f[i] > f[i + 8] else f[i + 8]
-        for i in range(4):
-            f[i] = f[i] if f[i] > f[i + 4] else f[i + 4]
-        for i in range(1, 4):
-            f[0] = f[i] if f[i] > f[0] else f[0]
-        return f[0]
+        return largest_of_16_f(values)
     else:
-        for j in range(ROW_VECTORS_D):
-            store(<vec*> d, j * LANES_D, values[j])
-        for i in range(8):
-            d[i] = d[i] if d[i] > d[i + 8] else d[i + 8]
-        for i in range(4):
-            d[i] = d[i] if d[i] > d[i + 4] else d[i + 4]
-        for i in range(1, 4):
-            d[0] = d[i] if d[i] > d[0] else d[0]
-        return d[0]
+        return largest_of_16_d(values)
 
 
 cdef inline bint any_larger_or_nan(const vec* x, double limit) noexcept nogil:
@@ -76,6 +52,13 @@ cdef inline double rounded(double x, const vec* like) noexcept nogil:
         return <float> x
     else:
         return x
+
+
+cdef inline double reciprocal(double x, const vec* like) noexcept nogil:
+    if vec is vf:
+        return <float> 1.0 / <float> x
+    else:
+        return 1.0 / x
 
 
 cdef inline Py_ssize_t rows_per_task(Py_ssize_t rows, Py_ssize_t width, int threads) noexcept nogil:

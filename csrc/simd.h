@@ -122,6 +122,25 @@ INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
         T lanes[LANES];                                                                           \
         memcpy(lanes, &v, sizeof lanes);                                                          \
         for (ptrdiff_t l = 0; l < n && l < LANES; l++) ((T *)p)[i + l] = lanes[l];                \
+    }                                                                                             \
+    /* The sum of 16 numbers: halves upon halves, the same tree at every vector width */          \
+    typedef T quad_##S __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias)); \
+    INLINE T sum_of_16_##S(const V *p) {                                                          \
+        const quad_##S *q = (const quad_##S *)p;                                                  \
+        const quad_##S sums = (q[0] + q[2]) + (q[1] + q[3]);                                      \
+        return (sums[0] + sums[2]) + (sums[1] + sums[3]);                                         \
+    }                                                                                             \
+    /* The largest of 16 numbers, none of them NaN */                                             \
+    typedef U quad_##S##_bits __attribute__((vector_size(4 * sizeof(T))));                        \
+    INLINE quad_##S larger_quad_##S(quad_##S a, quad_##S b) {                                     \
+        const quad_##S##_bits mask = (quad_##S##_bits)(a > b);                                    \
+        return (quad_##S)((mask & (quad_##S##_bits)a) | (~mask & (quad_##S##_bits)b));            \
+    }                                                                                             \
+    INLINE T largest_of_16_##S(const V *p) {                                                      \
+        const quad_##S *q = (const quad_##S *)p;                                                  \
+        const quad_##S m = larger_quad_##S(larger_quad_##S(q[0], q[2]), larger_quad_##S(q[1], q[3])); \
+        const T even = m[0] > m[2] ? m[0] : m[2], odd = m[1] > m[3] ? m[1] : m[3];                \
+        return even > odd ? even : odd;                                                           \
     }
 
 DEFINE_VECTOR(f, vf, float, vf_bits, uint32_t, LANES_F, 23, 127)

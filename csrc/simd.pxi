@@ -56,6 +56,10 @@ cdef extern from "simd.h" nogil:
     vd if_less_d(vd a, vd b, vd yes, vd no)
     vf with_sign_of_f(vf magnitude, vf sign)
     vd with_sign_of_d(vd magnitude, vd sign)
+    float sum_of_16_f(const vf* p)
+    double sum_of_16_d(const vd* p)
+    float largest_of_16_f(const vf* p)
+    double largest_of_16_d(const vd* p)
     vf scaled_f(vf x, vf n)
     vd scaled_d(vd x, vd n)
 

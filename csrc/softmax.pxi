@@ -31,7 +31,7 @@ cdef inline void softmax_rows(
                     sums[r * per_row + j] = larger(
                         load_some(x, r * stride + i, n - i, lowest) * scales, sums[r * per_row + j])
         for r in range(rows):
-            shift[r] = constant(largest_lane(&sums[r * per_row], x), x)
+            shift[r] = constant(largest_lane(&sums[r * per_row]), x)
     for j in range(rows * per_row):
         sums[j] = constant(0.0, x)
     for i in range(0, whole, 16):
@@ -50,7 +50,7 @@ cdef inline void softmax_rows(
                 last[r * per_row + j] = e
                 sums[r * per_row + j] = sums[r * per_row + j] + e
     for r in range(rows):
-        factor = constant(rounded(1.0 / add_lanes(&sums[r * per_row], x), x), x)
+        factor = constant(reciprocal(add_lanes(&sums[r * per_row]), x), x)
         i = 0
         while i < whole:
             store(out, r * stride + i, load(out, r * stride + i) * factor)

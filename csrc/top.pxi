@@ -24,7 +24,7 @@ cdef double log_sum_of_powers(const vec* x, Py_ssize_t n, double largest) noexce
         for j in range(per_row):
             i = n // 16 * 16 + j * width
             sums[j] = sums[j] + exp_of_small(load_some(x, i, n - i, lowest) - shift, x)
-    return log(add_lanes(sums, x))
+    return log(add_lanes(sums))
 
 
 cdef void top_task(const TopArguments* top, Py_ssize_t task, vec* scratch) noexcept nogil:
