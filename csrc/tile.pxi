@@ -92,14 +92,16 @@ cdef inline void add_products(
     """sums (rows, across) += a[:, k] b[k, :] for n_k <= TILE_K k in order, from row first_row on."""
     cdef vec right[TILE_K * 4 * TILE_VECTORS]
     cdef const vec* even = at(a, k)
-    cdef const vec* odd = even
+    cdef const vec* other = even
+    cdef const vec* odd
     cdef int r, i
     if rows >= TURNED_ROWS and a_stride == 0:
-        even, odd = <const vec*> another(at(a, k * rows)), <const vec*> another(at(a, k * rows))
+        even, other = <const vec*> another(at(a, k * rows)), <const vec*> another(at(a, k * rows))
     for i in range(n_k * across):
         right[i] = load(b, i % across // TILE_VECTORS * b_stride + (k + i // across) * b_row
                         + i % across % TILE_VECTORS * lanes(a))
     for r in range(rows):
+        odd = even if r % 3 == 0 else other  # every third spread once after all: a core reads two vectors a cycle at most
         if r >= first_row:
             add_four(0, r, rows, across, even, odd, a_stride, right, n_k, sums)
             add_four(4, r, rows, across, even, odd, a_stride, right, n_k, sums)
