@@ -4,10 +4,10 @@ A `Cache` holds those of some sequences, head by head: keys in panels of NR keys
 which the products of matmul.pxi read as their right operand, values as they come, (capacity, d_value),
 each row padded to whole panels of columns.
 
-A key on its own is a column of a panel, every number of it in another cache line. With beams, whose newest keys lie in
-several slots, that costs most: there keys that come one at a time are first collected in rows until they are a group,
-as many as a vector has lanes, the open group of that slot and head. Once it is full it goes into its panel by whole
-vectors; until then its scores are computed from the rows.
+A key on its own is a column of a panel, every number of it in another cache line. In a large cache that costs, most of
+all with beams, whose newest keys lie in several slots: there keys that come one at a time are first collected in rows
+until they are a group, as many as a vector has lanes, the open group of that slot and head. Once it is full it goes into
+its panel by whole vectors; until then its scores are computed from the rows.
 """
 
 cdef enum:
@@ -153,7 +153,7 @@ cdef class CacheMemory:
     cdef void* small[3]              # the rest is malloc's
     cdef int n_small
 
-    def __cinit__(self, spec, Py_ssize_t slots, Py_ssize_t length, bint is_float, bint has_beams, LargeMemory large):
+    def __cinit__(self, spec, Py_ssize_t slots, Py_ssize_t length, bint is_float, bint grows, LargeMemory large):
         cdef Py_ssize_t size = 4 if is_float else 8
         cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL)
         cdef Py_ssize_t capacity = up_to(length, nr), places = slots * spec.heads
@@ -163,7 +163,7 @@ cdef class CacheMemory:
         self.cache = Cache(NULL, NULL, capacity, spec.heads, spec.d_key, spec.d_value, NULL, NULL)
         self.cache.keys = self.take(keys, capacity <= SHORT_CACHE)
         self.cache.values = self.take(values, capacity <= SHORT_CACHE)
-        if has_beams and keys > OPEN_KEYS_FROM:
+        if grows and keys > OPEN_KEYS_FROM:
             self.cache.open_keys = self.take(places * (nr // TILE_VECTORS) * spec.d_key * size, True)
             self.cache.open_group = <int32_t*> allocate(places * sizeof(int32_t))
             memset(self.cache.open_group, 0xff, places * sizeof(int32_t))  # -1

@@ -92,7 +92,7 @@ cdef class Executor:
                     length = capacity.target_length if spec.role == "self" else capacity.source_length
                     lanes = capacity.lanes if spec.role == "self" else 1
                     self.caches[spec.name] = CacheMemory(
-                        spec, capacity.sequences * lanes, length, self.is_float, lanes > 1, large)
+                        spec, capacity.sequences * lanes, length, self.is_float, spec.role == "self", large)
             bound = BoundProgram(program)
             self.programs.append(bound)
             if trace:  # one program's buffers after the other's

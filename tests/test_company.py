@@ -104,18 +104,20 @@ def test_a_query_with_any_number_of_keys(name, dtype):
 @compiled
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_sentence_among_any_others(name, dtype):
-    """Encoder states and the words that follow, alone and at several places of batches of any lengths."""
+    """Encoder states and the words that follow, alone and at several places of batches of any lengths; the words go past
+    a group of keys, which a large batch collects in rows."""
     config = large_config(d_model=48, d_ff=80, dtype=dtype)
     with backends.using(name):
         model = rtfast.Transformer(config, random_values(config))
     sentence = random_ids(config, 11)
-    states, words = model.encode(sentence), model.generate(sentence, 6)
+    states, words = model.encode(sentence), model.generate(sentence, 20, return_dict_in_generate=True)
     for batch in (2, 3, 9, 33, 64):
         for place in {0, batch // 2, batch - 1}:
             sentences = [random_ids(config, 1 + 7 * i % 23, seed=i) for i in range(batch)]
             sentences[place] = sentence
             assert_same_bits(model.encode(sentences)[place], states, (batch, place))
-            assert model.generate(sentences, 6)[place] == words, (batch, place)
+            found = model.generate(sentences, 20, return_dict_in_generate=True)
+            assert found[place] == words, (batch, place)  # the score too, to the last bit
 
 
 @compiled
