@@ -18,8 +18,8 @@ cdef extern from "bytes.h" nogil:
         BYTE_ROWS
     bint can_multiply_bytes()
     void upper_bounds(
-        int rows, const unsigned char* x, Py_ssize_t stride, const float* x_scale, const float* a, const float* b,
-        const signed char* w, Py_ssize_t fours, const int32_t* offsets, const float* scales, const float* bias,
+        int rows, const unsigned char* x, const float* x_scale, const float* a, const float* b,
+        const signed char* w, Py_ssize_t fours, bint ahead, const int32_t* offsets, const float* scales, const float* bias,
         const float* norms, const float* errors, float* upper, Py_ssize_t upper_stride)
 
 cdef enum:
@@ -133,8 +133,11 @@ def screen(PackedWeight packed, bias):
     return made if good else None
 
 
-cdef void take_apart(const float* x, Py_ssize_t d_in, unsigned char* bytes, float* scale, float* a, float* b) noexcept nogil:
-    """A row as scale * (bytes - ZERO_BYTE); a and b: what bounds multiply norms and errors with."""
+cdef void take_apart(
+    const float* x, Py_ssize_t d_in, unsigned char* bytes, Py_ssize_t stride, float* scale, float* a, float* b,
+) noexcept nogil:
+    """A row as scale * (bytes - ZERO_BYTE), every four of them `stride` after those before; a and b: what bounds multiply
+    norms and errors with."""
     cdef double largest = 0.0, inverse, norm = 0.0, error = 0.0, said = 0.0, w, step
     cdef Py_ssize_t k
     cdef int32_t byte
@@ -145,7 +148,7 @@ cdef void take_apart(const float* x, Py_ssize_t d_in, unsigned char* bytes, floa
     for k in range(d_in):
         w = x[k]
         byte = nearest(w * inverse)
-        bytes[k] = <unsigned char> (byte + ZERO_BYTE)
+        bytes[k // 4 * stride + k % 4] = <unsigned char> (byte + ZERO_BYTE)
         norm += w * w
         error += (w - byte * step) * (w - byte * step)
         said += (byte * step) * (byte * step)
@@ -156,26 +159,28 @@ cdef void take_apart(const float* x, Py_ssize_t d_in, unsigned char* bytes, floa
 
 
 cdef void upper_bounds_task(const ScreenArguments* screen, Py_ssize_t task, void* scratch) noexcept nogil:
-    """Some panels of bytes times all rows."""
-    cdef Py_ssize_t stride = 4 * screen.fours, r, group, end, panel, column
+    """Some panels of bytes times all rows, which lie in groups of up to BYTE_ROWS, (fours, rows of the group, 4)."""
+    cdef Py_ssize_t rows = screen.rows, row_bytes = 4 * screen.fours, first, end, r, group, panel, column
+    cdef Py_ssize_t n_groups = (rows + BYTE_ROWS - 1) // BYTE_ROWS
     cdef unsigned char* bytes = <unsigned char*> scratch
-    cdef float* scale = <float*> (bytes + up_to(screen.rows * stride, 64))
-    cdef float* a = scale + screen.rows
-    cdef float* b = a + screen.rows
-    for r in range(screen.rows):
-        memset(bytes + r * stride + stride - 4, ZERO_BYTE, 4)
-        take_apart(<const float*> screen.x + r * screen.d_in, screen.d_in, bytes + r * stride, scale + r, a + r, b + r)
-    end = min(screen.columns // BYTE_COLUMNS, (task + 1) * screen.panels_per_task)
-    for panel in range(task * screen.panels_per_task, end):
+    cdef float* scale = <float*> (bytes + up_to(rows * row_bytes, 64))
+    cdef float* a = scale + rows
+    cdef float* b = a + rows
+    memset(bytes, ZERO_BYTE, rows * row_bytes)  # what pads the last four
+    for group in range(n_groups):
+        first, end = rows * group // n_groups, rows * (group + 1) // n_groups
+        for r in range(first, end):
+            take_apart(<const float*> screen.x + r * screen.d_in, screen.d_in, bytes + first * row_bytes + 4 * (r - first),
+                       4 * (end - first), scale + r, a + r, b + r)
+    for panel in range(task * screen.panels_per_task,
+                       min(screen.columns // BYTE_COLUMNS, (task + 1) * screen.panels_per_task)):
         column = panel * BYTE_COLUMNS
-        r = 0
-        while r < screen.rows:
-            group = min(<Py_ssize_t> BYTE_ROWS, screen.rows - r)
-            upper_bounds(<int> group, bytes + r * stride, stride, scale + r, a + r, b + r,
-                         screen.panels + column * stride, screen.fours, screen.offsets + column, screen.scales + column,
-                         screen.bias + column, screen.norms + column, screen.errors + column,
-                         <float*> screen.upper + r * screen.columns + column, screen.columns)
-            r += group
+        for group in range(n_groups):
+            first, end = rows * group // n_groups, rows * (group + 1) // n_groups
+            upper_bounds(<int> (end - first), bytes + first * row_bytes, scale + first, a + first, b + first,
+                         screen.panels + column * row_bytes, screen.fours, group == 0, screen.offsets + column,
+                         screen.scales + column, screen.bias + column, screen.norms + column, screen.errors + column,
+                         <float*> screen.upper + first * screen.columns + column, screen.columns)
 
 
 cdef void size_screen(Op* op, Py_ssize_t rows, int threads, const void* like) noexcept nogil:
