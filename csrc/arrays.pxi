@@ -375,7 +375,7 @@ cdef void set_plain_attention(
         numbers[batch + i] = i
         numbers[2 * batch + i] = i * length
     numbers[3 * batch] = batch * length
-    cache[0] = Cache(NULL, NULL, up_to(n_keys, nr), 1, d_key, d_value, NULL, NULL)
+    cache[0] = Cache(NULL, NULL, up_to(n_keys, nr), 1, d_key, d_value, False)
     op.arguments.attention = AttentionArguments(
         q, d_key, 0, cache, numbers + 2 * batch, numbers, numbers + batch, NULL, 0, NULL, k, v, batch, 0, 0, out,
         d_value, 0, scale, causal, False, NULL, 0, mask, NULL, NULL, NULL, NOTHING_GIVEN, length, n_keys)

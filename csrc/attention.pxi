@@ -155,8 +155,8 @@ cdef void weigh_values(
     if rows <= FEW_ROWS and n + tail <= CHUNK and head.d_value < nr:
         tile_at_edge(rows, weights, stride, values, head.values_row, n, tail, out, out_stride, head.d_value, False, edge)
         return
-    if head.plain_keys != NULL:  # perhaps the next head's
-        after = at(<const vec*> head.plain_keys, head.n_keys * head.d_key)
+    if head.key_rows != NULL:  # perhaps the next head's
+        after = at(<const vec*> head.key_rows, head.capacity * head.d_key)
     while k < n:
         chunk = min(CHUNK, n - k)
         stairs = tail if k + chunk == n else 0
@@ -282,7 +282,7 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
     if t >= end:
         return
     head.d_key, head.d_value, head.n_keys = cache.d_key, cache.d_value, attention.n_keys[sequence]
-    head.plain_keys, head.ancestors, head.open_keys = NULL, NULL, NULL
+    head.key_rows, head.ancestors, head.capacity = NULL, NULL, cache.capacity
     head.keys_slot = cache.heads * keys_numbers(cache.capacity, head.d_key)
     head.values_slot = cache.heads * cache.capacity * values_width(head.d_value, scratch)
     if attention.k == NULL:
@@ -290,23 +290,24 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
             head.ancestors = attention.ancestors + sequence * attention.ancestors_row
             slot = head_number
         head.keys = at(<vec*> cache.keys, slot * keys_numbers(cache.capacity, head.d_key))
-        if cache.open_keys != NULL:
-            head.open_keys = at(<const vec*> cache.open_keys, slot * lanes(scratch) * head.d_key)
-            head.open_group, head.heads, head.room = cache.open_group + slot, cache.heads, room
+        if cache.in_rows:
+            head.key_rows = head.keys
         head.values_row = values_width(head.d_value, scratch)
         head.values = at(<const vec*> cache.values, slot * cache.capacity * head.values_row)
     else:
+        head.key_rows = at(<const vec*> attention.k, slot * head.n_keys * head.d_key)
+        head.capacity = head.n_keys
+        head.values = at(<const vec*> attention.v, slot * head.n_keys * head.d_value)
+        head.values_row = head.d_value
+    if head.key_rows != NULL:
         n = head.n_keys if shows_all(attention) else visible(attention, end - 1, length, head.n_keys)
         head.keys = room
-        head.plain_keys = at(<const vec*> attention.k, slot * head.n_keys * head.d_key)
         if end - t > QUERY_BLOCK:  # packed for all the blocks at once
             if n % nr != 0:
                 memset(at(room, n // nr * nr * head.d_key), 0, head.d_key * nr * number_bytes(room))
-            pack_keys(<const vec*> head.plain_keys, head.d_key, n, head.d_key, 0, room)
-            head.plain_keys = NULL
-        head.values = at(<const vec*> attention.v, slot * head.n_keys * head.d_value)
-        head.values_row = head.d_value
-        if head.d_value % nr != 0:
+            pack_keys(<const vec*> head.key_rows, head.d_key, n, head.d_key, 0, room)
+            head.key_rows = NULL
+        if head.values_row % nr != 0:
             room = at(room, keys_numbers(cache.capacity, head.d_key))
             copy_values(<const vec*> head.values, head.d_value, n, head.d_value, room)
             head.values, head.values_row = room, values_width(head.d_value, scratch)
@@ -322,16 +323,18 @@ cdef void size_attention(Op* op, Py_ssize_t rows, int threads, const vec* like) 
     cdef const Cache* cache = attention.cache
     cdef double pairs = <double> rows * attention.most_keys
     cdef Py_ssize_t heads = max(<Py_ssize_t> 1, attention.n_sequences * cache.heads), numbers, pieces = 1
+    cdef bint one_query
     if threads > 1:
         pieces = (4 * threads + heads - 1) // heads
     pieces = max(pieces, attention.longest * attention.most_keys // LONG_TASK)
     attention.queries_per_task = up_to(max(<Py_ssize_t> 1, (attention.longest + pieces - 1) // pieces), QUERY_BLOCK)
     numbers = (1 + QUERY_BLOCK) * cache.capacity
-    if attention.k != NULL:
+    if attention.k != NULL or cache.in_rows:
         attention.queries_per_task = max(<Py_ssize_t> WORTH_PACKING, attention.queries_per_task)
-        numbers += keys_numbers(cache.capacity, cache.d_key) + cache.capacity * values_width(cache.d_value, like)
-    elif cache.open_keys != NULL:  # a group of keys in rows, and packed; a tile reads a panel from its last row on
-        numbers += 2 * lanes(like) * cache.d_key + panel_width(like)
+        one_query = attention.longest == 1 and attention.k == NULL
+        numbers += lanes(like) * cache.d_key if one_query else keys_numbers(cache.capacity, cache.d_key)
+    if attention.k != NULL:
+        numbers += cache.capacity * values_width(cache.d_value, like)
     attention.tasks_per_head = max(
         <Py_ssize_t> 1, (attention.longest + attention.queries_per_task - 1) // attention.queries_per_task)
     op.n_tasks = attention.n_sequences * cache.heads * attention.tasks_per_head

@@ -1,17 +1,13 @@
 """Keys and values: how attention keeps them for its products.
 
-A `Cache` holds those of some sequences, head by head: keys in panels of NR keys, (capacity / NR, d_key, NR),
-which the products of matmul.pxi read as their right operand, values as they come, (capacity, d_value),
-each row padded to whole panels of columns.
-
-A key on its own is a column of a panel, every number of it in another cache line. In a large cache that costs, most of
-all with beams, whose newest keys lie in several slots: there keys that come one at a time are first collected in rows
-until they are a group, as many as a vector has lanes, the open group of that slot and head. Once it is full it goes into
-its panel by whole vectors; until then its scores are computed from the rows.
+A `Cache` holds those of some sequences, head by head. Keys that come all at once and are read by many queries, those of
+the source, lie in panels of NR keys, (capacity / NR, d_key, NR), which the products of matmul.pxi read as their right
+operand. Keys that come one at a time, and that each later query reads once, those of the target, lie in rows as they
+come, (capacity, d_key): scores.pxi turns them on their way into registers. Values are rows too, (capacity, d_value), each
+padded to whole panels of columns.
 """
 
 cdef enum:
-    OPEN_KEYS_FROM = 256 << 10       # bytes of a cache's keys: a smaller one stays in the processor's cache
     SHORT_CACHE = 128                # keys: of a longer cache perhaps little is used, and huge pages take all of it
 
 
@@ -63,52 +59,17 @@ cdef void pack_keys(
             position += 1
 
 
-cdef void unpack_key(const vec* keys, Py_ssize_t position, Py_ssize_t d_key, vec* key) noexcept nogil:
-    """One key out of packed keys, its numbers side by side."""
-    cdef Py_ssize_t i
-    cdef const vec* column = column_of(keys, position, d_key, keys)
-    for i in range(d_key):
-        put(key, i, number(column, i * panel_width(keys)))
-
-
-cdef inline void open_another(
-    const Cache* cache, Py_ssize_t place, Py_ssize_t group, vec* keys, const vec* rows,
-) noexcept nogil:
-    """Make `group` the open one of a place (a slot and head), whose packed keys and open group are given."""
-    cdef int32_t was = cache.open_group[place]
-    if was >= 0 and was != group:  # never filled, but another beam may have some of it among its ancestors
-        pack_group(rows, cache.d_key, cache.d_key, column_of(keys, was * lanes(keys), cache.d_key, keys),
-                   panel_width(keys))
-    cache.open_group[place] = <int32_t> group
-
-
 cdef void store_keys(
     const vec* k, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t position, const Cache* cache, Py_ssize_t place,
 ) noexcept nogil:
-    """n keys, `stride` apart, into a place of the cache from `position` on."""
-    cdef Py_ssize_t width = lanes(k), d_key = cache.d_key, t = 0, group
+    """n keys, `stride` apart, into a place of the cache, a slot and head, from `position` on."""
+    cdef Py_ssize_t d_key = cache.d_key, t
     cdef vec* keys = at(<vec*> cache.keys, place * keys_numbers(cache.capacity, d_key))
-    cdef vec* rows
-    if cache.open_keys == NULL:
+    if not cache.in_rows:
         pack_keys(k, stride, n, d_key, position, keys)
         return
-    rows = at(<vec*> cache.open_keys, place * width * d_key)
-    while t < n:
-        group = position // width
-        if position % width == 0 and t + width <= n:
-            pack_group(at(k, t * stride), stride, d_key, column_of(keys, position, d_key, k), panel_width(k))
-            if cache.open_group[place] == group:
-                cache.open_group[place] = -1
-            t += width
-            position += width
-            continue
-        open_another(cache, place, group, keys, rows)
-        memcpy(at(rows, position % width * d_key), at(k, t * stride), d_key * number_bytes(k))
-        t += 1
-        position += 1
-        if position % width == 0:
-            pack_group(rows, d_key, d_key, column_of(keys, position - width, d_key, k), panel_width(k))
-            cache.open_group[place] = -1
+    for t in range(n):
+        memcpy(at(keys, (position + t) * d_key), at(k, t * stride), d_key * number_bytes(k))
 
 
 cdef void copy_values(
@@ -150,23 +111,19 @@ cdef class CacheMemory:
 
     cdef Cache cache
     cdef LargeMemory large           # for what is large and will be used
-    cdef void* small[3]              # the rest is malloc's
+    cdef void* small[2]              # the rest is malloc's
     cdef int n_small
 
-    def __cinit__(self, spec, Py_ssize_t slots, Py_ssize_t length, bint is_float, bint grows, LargeMemory large):
+    def __cinit__(self, spec, Py_ssize_t slots, Py_ssize_t length, bint is_float, LargeMemory large):
         cdef Py_ssize_t size = 4 if is_float else 8
         cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL)
         cdef Py_ssize_t capacity = up_to(length, nr), places = slots * spec.heads
         cdef size_t keys = places * keys_numbers(capacity, spec.d_key) * size
         cdef size_t values = places * capacity * up_to(spec.d_value, nr) * size
         self.large = large
-        self.cache = Cache(NULL, NULL, capacity, spec.heads, spec.d_key, spec.d_value, NULL, NULL)
+        self.cache = Cache(NULL, NULL, capacity, spec.heads, spec.d_key, spec.d_value, spec.role == "self")
         self.cache.keys = self.take(keys, capacity <= SHORT_CACHE)
         self.cache.values = self.take(values, capacity <= SHORT_CACHE)
-        if grows and keys > OPEN_KEYS_FROM:
-            self.cache.open_keys = self.take(places * (nr // TILE_VECTORS) * spec.d_key * size, True)
-            self.cache.open_group = <int32_t*> allocate(places * sizeof(int32_t))
-            memset(self.cache.open_group, 0xff, places * sizeof(int32_t))  # -1
 
     cdef void* take(self, size_t bytes, bint all_used) except NULL:
         if all_used and bytes > HUGE_PAGE // 2:
@@ -179,4 +136,3 @@ cdef class CacheMemory:
         while self.n_small > 0:
             self.n_small -= 1
             release_memory(self.small[self.n_small])
-        release_memory(self.cache.open_group)

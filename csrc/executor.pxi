@@ -91,8 +91,7 @@ cdef class Executor:
                 if spec.name not in self.caches:
                     length = capacity.target_length if spec.role == "self" else capacity.source_length
                     lanes = capacity.lanes if spec.role == "self" else 1
-                    self.caches[spec.name] = CacheMemory(
-                        spec, capacity.sequences * lanes, length, self.is_float, spec.role == "self", large)
+                    self.caches[spec.name] = CacheMemory(spec, capacity.sequences * lanes, length, self.is_float, large)
             bound = BoundProgram(program)
             self.programs.append(bound)
             if trace:  # one program's buffers after the other's

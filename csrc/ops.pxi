@@ -112,14 +112,13 @@ cdef enum:
     GIVEN_SCALED_SCORES
     GIVEN_WEIGHTS
 
-# The keys and values of some sequences, packed for the products (cache.pxi).
+# The keys and values of some sequences (cache.pxi).
 cdef struct Cache:
-    void* keys                       # per slot, per head: panels of NR keys, (capacity / NR, d_key, NR)
+    void* keys                       # per slot, per head: panels of NR keys, (capacity / NR, d_key, NR); or rows
     void* values                     # per slot, per head: (capacity, d_value up to whole panels)
     Py_ssize_t capacity              # keys, a multiple of NR
     Py_ssize_t heads, d_key, d_value
-    void* open_keys                  # per slot, per head: the keys of its open group, (lanes, d_key); or NULL
-    int32_t* open_group              # per slot, per head: which group of its keys is open; -1 for none
+    bint in_rows                     # keys as they come, (capacity, d_key)
 
 cdef struct StoreArguments:          # keys and values of new tokens into a cache
     const void* k                    # (rows, ...), head h at h * head_stride_k

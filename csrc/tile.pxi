@@ -9,6 +9,7 @@ cdef enum:
     CHUNK_STRIDE = CHUNK + 16        # rows of the copied left operand, off the power of two
     FEW_ROWS = 3                     # so many are read where they lie, and multiplied with several panels at once
     FAR = 16                         # k to fetch ahead of them
+    MOST_PANEL = 64                  # columns of a panel on any machine
 
 
 cdef inline Py_ssize_t panel_width(const vec* like) noexcept nogil:
