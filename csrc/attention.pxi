@@ -8,6 +8,7 @@ block by block.
 
 cdef enum:
     QUERY_BLOCK = 2 * TILE_ROWS  # queries whose scores are held at a time
+    L2_OPERANDS = 1 << 20        # bytes of plain keys and values; those of a cache make room for a program's weights
     WORTH_PACKING = 4 * QUERY_BLOCK  # queries that share the keys which a task packs
     LONG_TASK = 1 << 24          # pairs of query and key: a task ends soon, so that a run can be interrupted
 
@@ -149,14 +150,12 @@ cdef void weigh_values(
     """out (rows, d_value) = weights @ values; row r over n + min(r, tail) keys, all ending in one chunk."""
     cdef Py_ssize_t nr = panel_width(out), k = 0, chunk, stairs
     cdef const vec* values = <const vec*> head.values
-    cdef const vec* after = values
+    cdef const vec* after = <const vec*> head.next_keys
     cdef vec* edge = scratch
     cdef vec* copy = at(scratch, TILE_ROWS * nr)
     if rows <= FEW_ROWS and n + tail <= CHUNK and head.d_value < nr:
         tile_at_edge(rows, weights, stride, values, head.values_row, n, tail, out, out_stride, head.d_value, False, edge)
         return
-    if head.key_rows != NULL:  # perhaps the next head's
-        after = at(<const vec*> head.key_rows, head.capacity * head.d_key)
     while k < n:
         chunk = min(CHUNK, n - k)
         stairs = tail if k + chunk == n else 0
@@ -165,8 +164,15 @@ cdef void weigh_values(
         multiply_chunk(copy if rows > FEW_ROWS else at(weights, k), CHUNK_STRIDE if rows > FEW_ROWS else stride, rows,
                        at(values, k * head.values_row), head.values_row, nr, chunk, stairs, head.d_value,
                        out, out_stride, k > 0, at(values, (k + chunk) * head.values_row) if k + chunk < n else after,
-                       rows <= FEW_ROWS and n * head.values_row * number_bytes(out) > L1_OPERAND, edge)
+                       rows <= FEW_ROWS and head.from_memory, edge)
         k += chunk
+
+
+cdef inline void fetch(const vec* row, Py_ssize_t n) noexcept nogil:
+    """n numbers, meanwhile, from memory."""
+    cdef Py_ssize_t line
+    for line in range((n * number_bytes(row) + 63) // 64):
+        prefetch(<const char*> row + 64 * line)
 
 
 cdef void weigh_ancestors(const vec* weights, Py_ssize_t n, const Head* head, vec* out) noexcept nogil:
@@ -187,6 +193,9 @@ cdef void weigh_ancestors(const vec* weights, Py_ssize_t n, const Head* head, ve
                     chunk[i] = constant(0.0, out)
             weight = splat(weights, k)
             value = at(<const vec*> head.values, head.ancestors[k] * head.values_slot + k * head.values_row + first)
+            if first == 0:  # perhaps the next head's
+                fetch(at(key_row(head, k, out), head.capacity * head.d_key), head.d_key)
+                fetch(at(value, head.capacity * head.values_row), head.d_value)
             if left == 4:
                 for i in range(4):
                     chunk[i] = fma(weight, load(value, i * width), chunk[i])
@@ -282,7 +291,7 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
     if t >= end:
         return
     head.d_key, head.d_value, head.n_keys = cache.d_key, cache.d_value, attention.n_keys[sequence]
-    head.key_rows, head.ancestors, head.capacity = NULL, NULL, cache.capacity
+    head.key_rows, head.ancestors, head.capacity, head.from_memory = NULL, NULL, cache.capacity, True
     head.keys_slot = cache.heads * keys_numbers(cache.capacity, head.d_key)
     head.values_slot = cache.heads * cache.capacity * values_width(head.d_value, scratch)
     if attention.k == NULL:
@@ -290,13 +299,18 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
             head.ancestors = attention.ancestors + sequence * attention.ancestors_row
             slot = head_number
         head.keys = at(<vec*> cache.keys, slot * keys_numbers(cache.capacity, head.d_key))
+        head.next_keys = at(<const vec*> head.keys, cache.capacity * head.d_key)
         if cache.in_rows:
             head.key_rows = head.keys
+            if head.ancestors != NULL:
+                head.next_keys = at(<const vec*> head.next_keys, head.ancestors[0] * head.keys_slot)
         head.values_row = values_width(head.d_value, scratch)
         head.values = at(<const vec*> cache.values, slot * cache.capacity * head.values_row)
     else:
         head.key_rows = at(<const vec*> attention.k, slot * head.n_keys * head.d_key)
+        head.next_keys = at(<const vec*> head.key_rows, head.n_keys * head.d_key)
         head.capacity = head.n_keys
+        head.from_memory = attention.n_sequences * head.n_keys * (head.d_key + head.d_value) * number_bytes(q) > L2_OPERANDS
         head.values = at(<const vec*> attention.v, slot * head.n_keys * head.d_value)
         head.values_row = head.d_value
     if head.key_rows != NULL:

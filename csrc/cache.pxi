@@ -3,8 +3,8 @@
 A `Cache` holds those of some sequences, head by head. Keys that come all at once and are read by many queries, those of
 the source, lie in panels of NR keys, (capacity / NR, d_key, NR), which the products of matmul.pxi read as their right
 operand. Keys that come one at a time, and that each later query reads once, those of the target, lie in rows as they
-come, (capacity, d_key): scores.pxi turns them on their way into registers. Values are rows too, (capacity, d_value), each
-padded to whole panels of columns.
+come, (capacity, d_key): scores.pxi turns them on their way into registers. Values are rows too, (capacity, d_value),
+each padded to whole panels of columns.
 """
 
 cdef enum:

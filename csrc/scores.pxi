@@ -1,12 +1,15 @@
-"""The scores of attention (section 3.2): q k^T, from keys packed in a cache (cache.pxi) or in rows: one query turns rows
-on their way into registers, several have them packed first. Rows may lie in several slots of a cache, as the beams of a
-sentence leave them.
+"""The scores of attention (section 3.2): q k^T, from keys packed in a cache (cache.pxi) or in rows.
+
+One query turns rows on their way into registers, several have them packed first. Rows may lie in several slots of a
+cache, as the beams of a sentence leave them.
 """
 
 # Keys and values of one head of one sequence, as a task sees them.
 cdef struct Head:
     void* keys                   # packed, or where to pack them panel by panel
     const void* key_rows         # (n_keys, d_key) not packed, or NULL
+    const void* next_keys        # perhaps the next head's, to fetch meanwhile
+    bint from_memory             # whether anything need be fetched
     const void* values           # (n_keys, ...)
     Py_ssize_t values_row        # from one value to the next
     Py_ssize_t d_key, d_value, n_keys
@@ -74,11 +77,13 @@ cdef void score_rows(const Head* head, const vec* q, Py_ssize_t n, vec* scores) 
     while t < n:
         if t + width < n and t + 2 * width <= head.capacity and in_one_slot(head, t, t + 2 * width):
             keys = key_row(head, t, q)
-            score_groups(2, q, keys, d_key, at(scores, t), at(keys, 2 * width * d_key) if t + 4 * width <= n else values)
+            score_groups(2, q, keys, d_key, at(scores, t),
+                         at(keys, 2 * width * d_key) if t + 4 * width <= n else values)
             t += 2 * width
         elif t + width <= head.capacity and in_one_slot(head, t, t + width):
             keys = key_row(head, t, q)
-            score_groups(1, q, keys, d_key, at(scores, t), at(keys, width * d_key) if t + 2 * width <= n else values)
+            score_groups(1, q, keys, d_key, at(scores, t),
+                         at(keys, width * d_key) if t + 2 * width <= n else values)
             t += width
         elif head.ancestors == NULL and n >= width:  # the last whole vector of keys, some of them once more
             t = n - width
@@ -101,7 +106,8 @@ cdef void score(
     cdef vec* panel = <vec*> head.keys
     if head.key_rows == NULL:
         if rows <= FEW_ROWS and n <= nr and head.d_key <= CHUNK:  # the sizes of the article
-            tile_of(rows, 1, q, q_stride, panel, nr, 0, head.d_key, 0, scores, stride, False, panel, 0)
+            tile_of(rows, 1, q, q_stride, panel, nr, 0, head.d_key, 0, scores, stride, False, <const vec*> head.values,
+                    head.d_key >= 16)
         else:
             product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, stride, scores, stride, NULL, IDENTITY,
                     False, scratch)
