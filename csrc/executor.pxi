@@ -351,12 +351,12 @@ cdef class Executor:
 
     cdef int run_bound(self, BoundProgram bound, Py_ssize_t first, Py_ssize_t end) except -1:
         cdef Run run
-        memset(bound.claimed, 0, 2 * bound.n_ops * sizeof(int64_t))
         run = Run(bound.ops + first, end - first, self.scratch, self.scratch_bytes, bound.claimed,
                   bound.claimed + bound.n_ops, 0, 0)
         if bound.estimate < SERIAL_NANOSECONDS:
             walk_ops(&run, 0, 1)
         else:
+            memset(bound.claimed, 0, 2 * bound.n_ops * sizeof(int64_t))
             with nogil:
                 run_on_team(&run, bound.threads)
             check_run(&run)

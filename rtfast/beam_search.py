@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,7 +104,7 @@ class BeamSearch:
 
 def _keep(hypotheses: list[tuple[Any, list[int]]], most: int, score: Any, ids: list[int]) -> None:
     """Put a hypothesis in its place among a sentence's best, `most` at most; equals stay in order."""
-    place = bisect.bisect_right(hypotheses, -score, key=lambda hypothesis: -hypothesis[0])
+    place = sum(not hypothesis[0] < score for hypothesis in hypotheses)
     hypotheses.insert(place, (score, ids))
     del hypotheses[most:]
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .config import Config
-from .state_transformer import MAX_LENGTH, DecoderStack, EncoderStack, StateDecoder, StateEncoder, StateTransformer
 
 if TYPE_CHECKING:
     from rtfast.typing import Array
@@ -26,6 +25,15 @@ def from_torch(module: Any) -> Any:
     one whose layers differ in size or have what rtfast lacks.
     """
     import torch
+
+    from .state_transformer import (
+        MAX_LENGTH,
+        DecoderStack,
+        EncoderStack,
+        StateDecoder,
+        StateEncoder,
+        StateTransformer,
+    )
 
     nn = torch.nn
     if isinstance(module, nn.Transformer):
