@@ -54,7 +54,9 @@ typedef uint64_t vd_bits __attribute__((vector_size(VECTOR_BYTES)));
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Into the L2 cache; `prefetch_near`: into the L1 cache, for what is used once and soon. */
 INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
+INLINE void prefetch_near(const void *address) { __builtin_prefetch(address, 0, 3); }
 
 /* One definition for both widths of number. S: suffix, V: vector, T: number, LANES: of them. */
 #define DEFINE_VECTOR(S, V, T, B, U, LANES, MANTISSA_BITS, BIAS)                                  \
