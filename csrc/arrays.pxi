@@ -260,7 +260,7 @@ cdef inline bint one_thread_multiplies(Py_ssize_t batch, Py_ssize_t m, Py_ssize_
     """Whether each product of a batch is best left to one thread, which packs what it does not read in place."""
     if m <= FEW_ROWS and is_read_in_place(m, k, n, itemsize):
         return True
-    return k * n * itemsize <= SMALL_OPERAND and (batch > 1 or num_threads == 1 or m * k * n < 1 << 17)
+    return k * n * itemsize <= SMALL_OPERAND and (batch > 1 or num_threads == 1 or m * k * n < ALONE)
 
 
 cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,

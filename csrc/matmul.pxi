@@ -15,6 +15,7 @@ cdef enum:
     SMALL_OPERAND = 256 << 10        # one that stays in the L2 cache if no more rows than these use it,
     ROWS_NOT_WORTH_PACKING = 128
     MOST_IN_PLACE = 64 << 20         # and one that up to three rows use: one task still, which ends soon
+    ALONE = 4 << 20                  # multiply-adds: fewer are done sooner than packed for a second thread
     GROUP_BYTES = 1 << 20            # of such a weight, which all rows use before the next: it stays in the L2 cache
 
 
