@@ -168,13 +168,6 @@ cdef void weigh_values(
         k += chunk
 
 
-cdef inline void fetch(const vec* row, Py_ssize_t n) noexcept nogil:
-    """n numbers, meanwhile, from memory."""
-    cdef Py_ssize_t line
-    for line in range((n * number_bytes(row) + 63) // 64):
-        prefetch(<const char*> row + 64 * line)
-
-
 cdef void weigh_ancestors(const vec* weights, Py_ssize_t n, const Head* head, vec* out) noexcept nogil:
     """out (d_value,) = weights @ values for one query whose values lie in several slots."""
     cdef Py_ssize_t width = lanes(out), first = 0, i, k, left

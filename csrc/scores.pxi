@@ -18,6 +18,13 @@ cdef struct Head:
     Py_ssize_t keys_slot, values_slot  # numbers from one slot to the next
 
 
+cdef inline void fetch(const vec* row, Py_ssize_t n) noexcept nogil:
+    """n numbers, meanwhile, from memory."""
+    cdef Py_ssize_t line
+    for line in range((n * number_bytes(row) + 63) // 64):
+        prefetch(<const char*> row + 64 * line)
+
+
 cdef inline void score_groups(
     int groups, const vec* q, const vec* keys, Py_ssize_t d_key, vec* scores, const vec* ahead,
 ) noexcept nogil:
@@ -103,7 +110,7 @@ cdef void score(
     const Head* head, const vec* q, Py_ssize_t q_stride, Py_ssize_t rows, Py_ssize_t n, vec* scores, vec* scratch,
 ) noexcept nogil:
     """scores (rows, n up to whole panels) = q k^T."""
-    cdef Py_ssize_t nr = panel_width(q), stride = up_to(n, nr), first = 0, left, line
+    cdef Py_ssize_t nr = panel_width(q), stride = up_to(n, nr), first = 0, left
     cdef vec* panel = <vec*> head.keys
     if head.key_rows == NULL:
         if rows <= FEW_ROWS and n <= nr and head.d_key <= CHUNK:  # the sizes of the article
@@ -118,8 +125,8 @@ cdef void score(
         return
     while first < n:
         left = n - first
-        for line in range(min(nr, left - nr) * head.d_key * number_bytes(q) // 64):  # the next keys, meanwhile
-            prefetch(<const char*> at(<const vec*> head.key_rows, (first + nr) * head.d_key) + 64 * line)
+        if left > nr:
+            fetch(at(<const vec*> head.key_rows, (first + nr) * head.d_key), min(nr, left - nr) * head.d_key)
         if left < nr:
             memset(panel, 0, head.d_key * nr * number_bytes(q))
         pack_keys(at(<const vec*> head.key_rows, first * head.d_key), head.d_key, min(nr, left), head.d_key, 0, panel)

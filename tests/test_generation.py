@@ -268,7 +268,7 @@ def cached_logits(model, source, ids):
 @both_dtypes
 @pytest.mark.parametrize("fields", [
     {}, {"d_key": 70, "d_value": 65}, {"d_key": 90}, {"n_heads": 1, "d_model": 7, "tie_embeddings": True},
-    {"attention_bias": True, "article_softmax": True}], ids=["small", "wide heads", "large cache", "odd", "biases"])
+    {"attention_bias": True, "article_softmax": True}], ids=["small", "wide heads", "wide keys", "odd", "biases"])
 def test_cached_steps_have_the_bits_of_a_full_run(backend, fields, dtype):
     config = small_config(**fields, max_length=270, dtype=dtype)
     model, _ = random_model(config)
