@@ -10,7 +10,7 @@ cdef enum:
     MOST_ROWS = ROW_BLOCK * 3 // 2   # of a block: 64 rows are one block, not one and a third
     HUGE_WEIGHT = 16 << 20           # bytes: one that comes from memory for each block of rows
     MANY_WEIGHTS = 24 << 20          # bytes of a program's weights, which come from memory each time it runs,
-    LARGE_WEIGHT = 4 << 20           # and of a weight used alone, which may come from there
+    LARGE_WEIGHT = 4 << 20           # and of a weight used alone, which may come from there, or from an L3 cache that is slow
     L1_OPERAND = 32 << 10            # bytes: a plain right operand is read where it lies,
     SMALL_OPERAND = 256 << 10        # one that stays in the L2 cache if no more rows than these use it,
     ROWS_NOT_WORTH_PACKING = 128
@@ -208,10 +208,15 @@ cdef void tiny_product(const LinearArguments* linear, Py_ssize_t panels, vec* ed
             store_some(<vec*> linear.out, r * linear.out_stride + i, linear.d_out - i, x)
 
 
+cdef inline bint is_far(double bytes_of_weight) noexcept nogil:
+    """Whether a weight used alone has to be fetched ahead for a few rows. AMD's cores do that by themselves within L3."""
+    return bytes_of_weight >= (MANY_WEIGHTS if amd else LARGE_WEIGHT)
+
+
 cdef inline bint from_memory(const LinearArguments* linear, const vec* like) noexcept nogil:
     if linear.company > 0:
         return linear.company > MANY_WEIGHTS
-    return linear.d_in * linear.d_out * number_bytes(like) >= LARGE_WEIGHT
+    return is_far(<double> linear.d_in * linear.d_out * number_bytes(like))
 
 
 cdef void linear_task(const LinearArguments* linear, Py_ssize_t task, vec* scratch) noexcept nogil:
@@ -272,7 +277,7 @@ cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scrat
     cdef const vec* bias = <const vec*> matmul.bias
     cdef vec* out = at(<vec*> matmul.out, task * matmul.m * n)
     cdef vec* panels = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
-    cdef bint from_memory = <double> k * n * number_bytes(scratch) >= LARGE_WEIGHT
+    cdef bint from_memory = is_far(<double> k * n * number_bytes(scratch))
     cdef PackArguments pack
     if is_read_in_place(matmul.m, k, n, number_bytes(scratch)):
         whole = n // nr * nr  # all but what is no whole panel

@@ -58,6 +58,17 @@ typedef uint64_t vd_bits __attribute__((vector_size(VECTOR_BYTES)));
 INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
 INLINE void prefetch_near(const void *address) { __builtin_prefetch(address, 0, 3); }
 
+/* Whether AMD made this CPU: its cores fetch ahead by themselves where Intel's have to be told, and the other way round. */
+INLINE int made_by_amd(void) {
+#if defined(__x86_64__)
+    unsigned function = 0, vendor, ecx = 0, edx;
+    __asm__("cpuid" : "+a"(function), "=b"(vendor), "+c"(ecx), "=d"(edx));
+    return vendor == 0x68747541; /* "Auth" of "AuthenticAMD" */
+#else
+    return 0;
+#endif
+}
+
 /* One definition for both widths of number. S: suffix, V: vector, T: number, LANES: of them. */
 #define DEFINE_VECTOR(S, V, T, B, U, LANES, MANTISSA_BITS, BIAS)                                  \
     INLINE V fill_##S(T x) { return x - (V){0}; }                                                 \

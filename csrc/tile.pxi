@@ -11,6 +11,8 @@ cdef enum:
     FAR = 16                         # k to fetch ahead of them
     MOST_PANEL = 64                  # columns of a panel on any machine
 
+cdef bint amd = made_by_amd()
+
 
 cdef inline Py_ssize_t panel_width(const vec* like) noexcept nogil:
     """NR: columns of a panel."""
@@ -126,6 +128,8 @@ cdef inline void tile(
     cdef Py_ssize_t k = 0, until = every, quarter = n_k * b_row * number_bytes(a) // 4
     cdef int r, j, across = panels * TILE_VECTORS
     cdef const vec* fetched
+    # from memory, AMD's cores are too slow for what more than two tiles share unless it goes into their L1 cache
+    cdef bint near = amd and every * panel_width(a) * number_bytes(a) > 2 * 128
     for r in range(rows):
         clear_four(0, r, across, sums)
         clear_four(4, r, across, sums)
@@ -136,7 +140,10 @@ cdef inline void tile(
             until -= 1
             if until == 0:
                 for j in range(4):
-                    prefetch(<const char*> ahead + j * quarter)
+                    if near:
+                        prefetch_near(<const char*> ahead + j * quarter)
+                    else:
+                        prefetch(<const char*> ahead + j * quarter)
                 ahead = <const vec*> (<const char*> ahead + 64)
                 until = every
         elif every > 0:
