@@ -10,7 +10,7 @@ cdef enum:
     MOST_ROWS = ROW_BLOCK * 3 // 2   # of a block: 64 rows are one block, not one and a third
     HUGE_WEIGHT = 16 << 20           # bytes: one that comes from memory for each block of rows
     MANY_WEIGHTS = 24 << 20          # bytes of a program's weights, which come from memory each time it runs,
-    LARGE_WEIGHT = 4 << 20           # and of a weight used alone, which may come from there, or from an L3 cache that is slow
+    LARGE_WEIGHT = 4 << 20           # and of a weight used alone, which may come from there, or from a slow L3 cache
     L1_OPERAND = 32 << 10            # bytes: a plain right operand is read where it lies,
     SMALL_OPERAND = 256 << 10        # one that stays in the L2 cache if no more rows than these use it,
     ROWS_NOT_WORTH_PACKING = 128
@@ -33,7 +33,7 @@ cdef void multiply_chunk(
 
     From four rows on, a is what `copy_chunk` or `copy_turned` made, and a_stride is CHUNK_STRIDE or 0.
     """
-    cdef Py_ssize_t nr = panel_width(a), column = 0, first, last, i
+    cdef Py_ssize_t nr = panel_width(a), column = 0, first, last, i, r
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef Py_ssize_t at_once = panels_at_once(rows), from_row = CHUNK_STRIDE if a_stride == 0 else a_stride
     # the tiles of a panel fetch the next one between them
@@ -52,6 +52,10 @@ cdef void multiply_chunk(
             first, last = 0, rows
             if n_tiles > 1:  # a division costs as much as a tile of the article
                 first, last = rows * i // n_tiles, rows * (i + 1) // n_tiles
+                if not accumulate:  # c may come from memory, or its rows share cache sets
+                    for r in range(first, last):
+                        prefetch_near(at(c, r * c_stride + column))
+                        prefetch_near(<const char*> at(c, r * c_stride + column) + 64)
             if column + nr <= columns:
                 ahead = b
                 if every > 0:
