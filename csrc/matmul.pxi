@@ -61,7 +61,7 @@ cdef void multiply_chunk(
                 if every > 0:
                     ahead = at(b, b_stride) if column + nr < columns else after
                     if i > 0:
-                        ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * 64)
+                        ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * fetch_step(every, a))
                 tile_of(last - first, 1, at(a, first * from_row), a_stride, b, b_row, 0, n_k, tail,
                         at(c, first * c_stride + column), c_stride, accumulate, ahead, every)
             else:
