@@ -106,14 +106,18 @@ cdef class PackedWeight:
         cdef Op op
         if self.d_in == 0:  # of any number of columns, perhaps 2^60
             return 0
+        self.prepare_fill(&op, weight, row_stride, column_stride, first_column, columns)
+        return run_ops(&op, 1, members_for(op.nanoseconds))
+
+    cdef void prepare_fill(self, Op* op, const void* weight, Py_ssize_t row_stride, Py_ssize_t column_stride,
+                           Py_ssize_t first_column, Py_ssize_t columns) noexcept:
         op.arguments.pack = PackArguments(weight, row_stride, column_stride, self.d_in, columns, NULL)
         if self.is_float:
             op.arguments.pack.panels = at(<vf*> self.panels, first_column * self.d_in)
-            size_pack(&op, <vf*> NULL)
+            size_pack(op, <vf*> NULL)
         else:
             op.arguments.pack.panels = at(<vd*> self.panels, first_column * self.d_in)
-            size_pack(&op, <vd*> NULL)
-        return run_ops(&op, 1, members_for(op.nanoseconds))
+            size_pack(op, <vd*> NULL)
 
     def put_columns(self, Py_ssize_t first, block):
         """Columns `first` and following, given side by side as rows: block (n, d_in)."""
@@ -266,18 +270,18 @@ cdef inline bint one_thread_multiplies(Py_ssize_t batch, Py_ssize_t m, Py_ssize_
 cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
                   dtype) except -1:
     """The products of two plain operands."""
-    cdef Py_ssize_t size = dtype.itemsize, i
+    cdef Py_ssize_t size = dtype.itemsize, i, first = 1 if k == 0 else 0  # of no rows there may be 2^60 columns to pack
     cdef PackedWeight packed
-    cdef Op op
+    cdef Op[2] ops
     if one_thread_multiplies(batch, m, k, n, size):
-        op.arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY)
-        return run_matmul(&op, batch, size == 4)
+        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY)
+        return run_matmul(ops, batch, size == 4)
     packed = PackedWeight(k, n, dtype)
     for i in range(batch):
-        packed.fill(b + i * k * n * size, n, 1, 0, n)
-        op.arguments.linear = LinearArguments(
+        packed.prepare_fill(&ops[0], b + i * k * n * size, n, 1, 0, n)
+        ops[1].arguments.linear = LinearArguments(
             a + i * m * k * size, k, packed.panels, NULL, out + i * m * n * size, n, m, k, n, IDENTITY, 0, 0, 0, 0)
-        run_linear(&op, m, packed.is_float)
+        run_ops(ops + first, 2 - first, size_linear_alone(&ops[1], m, packed.is_float))
     return 0
 
 

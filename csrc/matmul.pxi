@@ -273,7 +273,7 @@ cdef inline bint is_read_in_place(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, Py_s
 
 cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scratch) noexcept nogil:
     """One product of a batch, block by block of its rows; what is not read in place is packed first."""
-    cdef Py_ssize_t nr = panel_width(scratch), k = matmul.k, n = matmul.n, row = 0, rows, panel, whole = 0
+    cdef Py_ssize_t nr = panel_width(scratch), k = matmul.k, n = matmul.n, row = 0, rows, i, whole = 0
     cdef Py_ssize_t blocks = max(<Py_ssize_t> 1, (matmul.m + ROW_BLOCK // 2) // ROW_BLOCK)
     cdef Py_ssize_t block = (matmul.m + blocks - 1) // blocks
     cdef const vec* a = at(<const vec*> matmul.a, task * matmul.m * k)
@@ -287,8 +287,8 @@ cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scrat
         whole = n // nr * nr  # all but what is no whole panel
     if whole < n:
         pack = PackArguments(at(b, whole), n, 1, k, n - whole, panels)
-        for panel in range((n - whole + PACKED_AT_ONCE * nr - 1) // (PACKED_AT_ONCE * nr)):
-            pack_task(&pack, panel, scratch)
+        for i in range(pack_tasks(&pack, scratch)):
+            pack_task(&pack, i, scratch)
     while row < matmul.m:
         rows = min(block, matmul.m - row)
         if whole > 0:

@@ -3,6 +3,7 @@
 cdef enum:
     PACKED_AT_ONCE = 16              # panels, side by side,
     ROWS_PACKED_AT_ONCE = 16         # and so many rows of them
+    ROWS_PER_PACKING = 128           # of one task
 
 
 cdef void pack_part(
@@ -31,22 +32,31 @@ cdef void pack_part(
         to = at(to, nr)
 
 
+cdef inline Py_ssize_t pack_groups(const PackArguments* pack, const vec* like) noexcept nogil:
+    cdef Py_ssize_t columns = PACKED_AT_ONCE * panel_width(like)
+    return (pack.d_out + columns - 1) // columns
+
+
+cdef inline Py_ssize_t pack_tasks(const PackArguments* pack, const vec* like) noexcept nogil:
+    return pack_groups(pack, like) * ((pack.d_in + ROWS_PER_PACKING - 1) // ROWS_PER_PACKING)
+
+
 cdef void pack_task(const PackArguments* pack, Py_ssize_t task, vec* scratch) noexcept nogil:
-    """PACKED_AT_ONCE panels. A few rows of all at a time: so a plain weight is read along its rows, not down a column,
-    each number of which lies in another page."""
-    cdef Py_ssize_t n_panels = up_to(pack.d_out, panel_width(scratch)) // panel_width(scratch)
-    cdef Py_ssize_t first = task * PACKED_AT_ONCE, last = min(first + PACKED_AT_ONCE, n_panels), panel, k = 0, end
-    while k < pack.d_in:
-        end = min(k + ROWS_PACKED_AT_ONCE, pack.d_in)
-        for panel in range(first, last):
+    """Some rows of PACKED_AT_ONCE panels. A few rows of all at a time: so a plain weight is read along its rows, not
+    down a column, each number of which lies in another page."""
+    cdef Py_ssize_t n_panels = up_to(pack.d_out, panel_width(scratch)) // panel_width(scratch), panel, end
+    cdef Py_ssize_t groups = pack_groups(pack, scratch), first = task % groups * PACKED_AT_ONCE
+    cdef Py_ssize_t k = task // groups * ROWS_PER_PACKING, last_k = min(k + ROWS_PER_PACKING, pack.d_in)
+    while k < last_k:
+        end = min(k + ROWS_PACKED_AT_ONCE, last_k)
+        for panel in range(first, min(first + PACKED_AT_ONCE, n_panels)):
             pack_part(pack, panel, k, end, scratch)
         k = end
 
 
 cdef void size_pack(Op* op, const vec* like) noexcept nogil:
     cdef PackArguments* pack = &op.arguments.pack
-    cdef Py_ssize_t n_panels = up_to(pack.d_out, panel_width(like)) // panel_width(like)
-    op.n_tasks = (n_panels + PACKED_AT_ONCE - 1) // PACKED_AT_ONCE
+    op.n_tasks = pack_tasks(pack, like)
     op.nanoseconds = pack.d_in * pack.d_out * number_bytes(like) // 8
     op.scratch_bytes = 0
     op.task = <TaskFunction> (<void*> pack_task[vec])
