@@ -255,6 +255,8 @@ cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noe
         groups = min(n_panels, <Py_ssize_t> (numbers * number_bytes(like) / GROUP_BYTES))
     if threads > 1:
         groups = max(groups, min(n_panels, (4 * threads + blocks - 1) // max(<Py_ssize_t> 1, blocks)))
+        while groups < n_panels and blocks * groups < 8 * threads and blocks * groups % threads != 0:
+            groups += 1  # no thread should work on a last task while another waits
     linear.panels_per_group = max(<Py_ssize_t> 1, (n_panels + groups - 1) // groups)
     if rows <= FEW_ROWS:  # whole sets of panels at once
         linear.panels_per_group = up_to(linear.panels_per_group, 4)

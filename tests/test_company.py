@@ -104,8 +104,8 @@ def test_a_query_with_any_number_of_keys(name, dtype):
 @compiled
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_sentence_among_any_others(name, dtype):
-    """Encoder states and the words that follow, alone and at several places of batches of any lengths; more words than a
-    vector has keys."""
+    """Encoder states and the words that follow, alone and at several places of batches of any lengths; more words
+    than a vector has keys."""
     config = large_config(d_model=48, d_ff=80, dtype=dtype)
     with backends.using(name):
         model = rtfast.Transformer(config, random_values(config))
