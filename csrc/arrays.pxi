@@ -104,8 +104,6 @@ cdef class PackedWeight:
                   Py_ssize_t first_column, Py_ssize_t columns) except -1:
         """Pack a (d_in, columns) matrix from the given column on, which starts a panel."""
         cdef Op op
-        if self.d_in == 0:  # of any number of columns, perhaps 2^60
-            return 0
         self.prepare_fill(&op, weight, row_stride, column_stride, first_column, columns)
         return run_ops(&op, 1, members_for(op.nanoseconds))
 
@@ -270,7 +268,7 @@ cdef inline bint one_thread_multiplies(Py_ssize_t batch, Py_ssize_t m, Py_ssize_
 cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
                   dtype) except -1:
     """The products of two plain operands."""
-    cdef Py_ssize_t size = dtype.itemsize, i, first = 1 if k == 0 else 0  # of no rows there may be 2^60 columns to pack
+    cdef Py_ssize_t size = dtype.itemsize, i
     cdef PackedWeight packed
     cdef Op[2] ops
     if one_thread_multiplies(batch, m, k, n, size):
@@ -281,7 +279,7 @@ cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, P
         packed.prepare_fill(&ops[0], b + i * k * n * size, n, 1, 0, n)
         ops[1].arguments.linear = LinearArguments(
             a + i * m * k * size, k, packed.panels, NULL, out + i * m * n * size, n, m, k, n, IDENTITY, 0, 0, 0, 0)
-        run_ops(ops + first, 2 - first, size_linear_alone(&ops[1], m, packed.is_float))
+        run_ops(ops, 2, size_linear_alone(&ops[1], m, packed.is_float))
     return 0
 
 
