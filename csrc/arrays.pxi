@@ -104,18 +104,14 @@ cdef class PackedWeight:
                   Py_ssize_t first_column, Py_ssize_t columns) except -1:
         """Pack a (d_in, columns) matrix from the given column on, which starts a panel."""
         cdef Op op
-        self.prepare_fill(&op, weight, row_stride, column_stride, first_column, columns)
-        return run_ops(&op, 1, members_for(op.nanoseconds))
-
-    cdef void prepare_fill(self, Op* op, const void* weight, Py_ssize_t row_stride, Py_ssize_t column_stride,
-                           Py_ssize_t first_column, Py_ssize_t columns) noexcept:
         op.arguments.pack = PackArguments(weight, row_stride, column_stride, self.d_in, columns, NULL)
         if self.is_float:
             op.arguments.pack.panels = at(<vf*> self.panels, first_column * self.d_in)
-            size_pack(op, <vf*> NULL)
+            size_pack(&op, <vf*> NULL)
         else:
             op.arguments.pack.panels = at(<vd*> self.panels, first_column * self.d_in)
-            size_pack(op, <vd*> NULL)
+            size_pack(&op, <vd*> NULL)
+        return run_ops(&op, 1, members_for(op.nanoseconds))
 
     def put_columns(self, Py_ssize_t first, block):
         """Columns `first` and following, given side by side as rows: block (n, d_in)."""
@@ -265,6 +261,18 @@ cdef inline bint one_thread_multiplies(Py_ssize_t batch, Py_ssize_t m, Py_ssize_
     return k * n * itemsize <= SMALL_OPERAND and (batch > 1 or num_threads == 1 or m * k * n < ALONE)
 
 
+cdef int size_packed_product(Op* ops, const void* a, const void* b, void* panels, void* out, Py_ssize_t m, Py_ssize_t k,
+                             Py_ssize_t n, bint is_float) noexcept nogil:
+    """Two ops: pack b (k, n) into `panels`, then out (m, n) = a (m, k) @ b; how many threads the run is worth."""
+    ops[0].arguments.pack = PackArguments(b, n, 1, k, n, panels)
+    if is_float:
+        size_pack(&ops[0], <vf*> NULL)
+    else:
+        size_pack(&ops[0], <vd*> NULL)
+    ops[1].arguments.linear = LinearArguments(a, k, panels, NULL, out, n, m, k, n, IDENTITY, 0, 0, 0, 0)
+    return size_linear_alone(&ops[1], m, is_float)
+
+
 cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
                   dtype) except -1:
     """The products of two plain operands."""
@@ -276,10 +284,8 @@ cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, P
         return run_matmul(ops, batch, size == 4)
     packed = PackedWeight(k, n, dtype)
     for i in range(batch):
-        packed.prepare_fill(&ops[0], b + i * k * n * size, n, 1, 0, n)
-        ops[1].arguments.linear = LinearArguments(
-            a + i * m * k * size, k, packed.panels, NULL, out + i * m * n * size, n, m, k, n, IDENTITY, 0, 0, 0, 0)
-        run_ops(ops, 2, size_linear_alone(&ops[1], m, packed.is_float))
+        run_ops(ops, 2, size_packed_product(
+            ops, a + i * m * k * size, b + i * k * n * size, packed.panels, out + i * m * n * size, m, k, n, size == 4))
     return 0
 
 

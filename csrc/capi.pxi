@@ -86,10 +86,10 @@ cdef int check_vector(const void* start, double size, const void* out, double ou
 
 # Running ----------------------------------------------------------------------------------
 
-cdef int run_quietly(const Op* op, int wanted) noexcept nogil:
-    """As run_ops: one op, no exceptions, and nobody looks for signals."""
+cdef int run_quietly(const Op* ops, Py_ssize_t n_ops, int wanted) noexcept nogil:
+    """As run_ops, without exceptions, and nobody looks for signals."""
     cdef Run run
-    if not prepare_run(&run, op, 1, wanted):
+    if not prepare_run(&run, ops, n_ops, wanted):
         return RTFAST_NO_MEMORY
     run.last_look = INT64_MAX
     run_on_team(&run, wanted)
@@ -98,7 +98,7 @@ cdef int run_quietly(const Op* op, int wanted) noexcept nogil:
 
 
 cdef int run_rows_quietly(Op* op, Py_ssize_t rows, SizeFunction size) noexcept nogil:
-    return run_quietly(op, size_rows(op, rows, size))
+    return run_quietly(op, 1, size_rows(op, rows, size))
 
 
 # The functions of the table, as rtfast.h describes them --------------------------------------
@@ -169,7 +169,7 @@ cdef int fill_panels(const real* weight, Py_ssize_t d_in, Py_ssize_t d_out, void
         size_pack(&op, <vf*> NULL)
     else:
         size_pack(&op, <vd*> NULL)
-    return run_quietly(&op, members_for(op.nanoseconds))
+    return run_quietly(&op, 1, members_for(op.nanoseconds))
 
 
 cdef void* panels_for(Py_ssize_t d_in, Py_ssize_t d_out, const real* like) noexcept nogil:
@@ -210,17 +210,10 @@ cdef void c_free_weight(rtfast_weight* packed) noexcept nogil:
         release_memory(packed)
 
 
-cdef int multiply_panels(const real* x, const void* panels, const real* bias, Py_ssize_t rows, Py_ssize_t d_in,
-                         Py_ssize_t d_out, int activation, real* out) noexcept nogil:
-    cdef Op op
-    op.arguments.linear = LinearArguments(
-        x, d_in, panels, bias, out, d_out, rows, d_in, d_out, activation, 0, 0, 0, 0)
-    return run_quietly(&op, size_linear_alone(&op, rows, real is float))
-
-
 cdef int c_linear(const real* x, const rtfast_weight* packed, const real* bias, Py_ssize_t rows, Py_ssize_t d_in,
                   Py_ssize_t d_out, int activation, real* out) noexcept nogil:
     cdef double x_size = bytes_of(rows, d_in, 1, sizeof(real)), size = bytes_of(rows, d_out, 1, sizeof(real))
+    cdef Op op
     cdef int code
     if packed == NULL or packed.table != &c_table or packed.itemsize != sizeof(real):
         return RTFAST_BAD_VALUE
@@ -235,7 +228,9 @@ cdef int c_linear(const real* x, const rtfast_weight* packed, const real* bias, 
         return code
     if out == NULL:
         return RTFAST_BAD_VALUE
-    return multiply_panels(x, packed.panels, bias, rows, d_in, d_out, activation, out)
+    op.arguments.linear = LinearArguments(
+        x, d_in, packed.panels, bias, out, d_out, rows, d_in, d_out, activation, 0, 0, 0, 0)
+    return run_quietly(&op, 1, size_linear_alone(&op, rows, real is float))
 
 
 cdef int c_matmul(const real* a, const real* b, Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
@@ -244,7 +239,7 @@ cdef int c_matmul(const real* a, const real* b, Py_ssize_t batch, Py_ssize_t m, 
     cdef double size = bytes_of(batch, m, n, sizeof(real)), padded = bytes_of(k, MOST_PANEL, 1, sizeof(real))
     cdef Py_ssize_t i
     cdef void* panels
-    cdef Op op
+    cdef Op[2] ops
     cdef int code
     if a_size > MOST_BYTES or b_size > MOST_BYTES or size > MOST_BYTES or padded > MOST_BYTES:
         return RTFAST_BAD_SIZE
@@ -256,18 +251,17 @@ cdef int c_matmul(const real* a, const real* b, Py_ssize_t batch, Py_ssize_t m, 
     if out == NULL:
         return RTFAST_BAD_VALUE
     if one_thread_multiplies(batch, m, k, n, sizeof(real)):
-        op.arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY)
+        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY)
         if real is float:
-            return run_rows_quietly(&op, batch, <SizeFunction> (<void*> size_matmul[vf]))
+            return run_rows_quietly(ops, batch, <SizeFunction> (<void*> size_matmul[vf]))
         else:
-            return run_rows_quietly(&op, batch, <SizeFunction> (<void*> size_matmul[vd]))
+            return run_rows_quietly(ops, batch, <SizeFunction> (<void*> size_matmul[vd]))
     panels = panels_for(k, n, b)
     if panels == NULL:
         return RTFAST_NO_MEMORY
     for i in range(batch):
-        code = fill_panels(b + i * k * n, k, n, panels)
-        if code == 0:
-            code = multiply_panels(a + i * m * k, panels, <const real*> NULL, m, k, n, IDENTITY, out + i * m * n)
+        code = run_quietly(ops, 2, size_packed_product(
+            ops, a + i * m * k, b + i * k * n, panels, out + i * m * n, m, k, n, real is float))
         if code != 0:
             break
     release_memory(panels)
