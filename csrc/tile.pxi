@@ -184,7 +184,7 @@ cdef void tile_of(
     const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
     Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
 ) noexcept nogil:
-    """`tile` for a number of rows known only now; from four rows on, a lies CHUNK_STRIDE apart, or a_stride is 0.
+    """`tile` for a number of rows known only now; from five rows on, a lies CHUNK_STRIDE apart, or a_stride is 0.
 
     With a constant stride one register addresses all rows.
     """
@@ -211,7 +211,7 @@ cdef void tile_of(
     elif rows == 3:
         tile(3, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
     elif rows == 4:
-        tile(4, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        tile(4, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
     elif rows == 5:
         tile(5, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
     elif rows == 6:
