@@ -158,6 +158,13 @@ cdef void copy_turned(
             k += 1
 
 
+cdef inline Py_ssize_t rows_of_a_block(Py_ssize_t rows) noexcept nogil:
+    """About ROW_BLOCK: one block more or not, whichever leaves less over of its tiles."""
+    cdef Py_ssize_t blocks = max(<Py_ssize_t> 1, (rows + ROW_BLOCK // 2) // ROW_BLOCK)
+    cdef Py_ssize_t size = max(<Py_ssize_t> 1, (rows + blocks - 1) // blocks), smaller = (rows + blocks) // (blocks + 1)
+    return smaller if up_to(smaller, TILE_ROWS) * (blocks + 1) < up_to(size, TILE_ROWS) * blocks else size
+
+
 cdef inline bint worth_turning(Py_ssize_t rows, Py_ssize_t columns, const vec* like) noexcept nogil:
     """Whether all tiles have TURNED_ROWS, and enough panels to use them."""
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
@@ -283,11 +290,11 @@ cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noe
     """Split rows and columns so that a few tasks fall to each thread, all rows of one group of columns in turn."""
     cdef LinearArguments* linear = &op.arguments.linear
     cdef Py_ssize_t n_panels = up_to(linear.d_out, panel_width(like)) // panel_width(like)
-    cdef Py_ssize_t blocks = max(<Py_ssize_t> 1, (rows + ROW_BLOCK // 2) // ROW_BLOCK), groups = 1
+    cdef Py_ssize_t blocks, groups = 1
     cdef double numbers = <double> linear.d_in * linear.d_out
     linear.rows = rows
-    linear.rows_per_block = max(<Py_ssize_t> 1, (rows + blocks - 1) // blocks)
-    blocks = (rows + linear.rows_per_block - 1) // linear.rows_per_block  # rounding up may have made the last ones empty
+    linear.rows_per_block = rows_of_a_block(rows)
+    blocks = (rows + linear.rows_per_block - 1) // linear.rows_per_block
     linear.n_row_blocks = max(<Py_ssize_t> 1, blocks)
     if blocks > 1 and numbers * number_bytes(like) > HUGE_WEIGHT:
         groups = min(n_panels, <Py_ssize_t> (numbers * number_bytes(like) / GROUP_BYTES))
@@ -314,8 +321,7 @@ cdef inline bint is_read_in_place(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, Py_s
 cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scratch) noexcept nogil:
     """One product of a batch, block by block of its rows; what is not read in place is packed first."""
     cdef Py_ssize_t nr = panel_width(scratch), k = matmul.k, n = matmul.n, row = 0, rows, i, whole = 0
-    cdef Py_ssize_t blocks = max(<Py_ssize_t> 1, (matmul.m + ROW_BLOCK // 2) // ROW_BLOCK)
-    cdef Py_ssize_t block = (matmul.m + blocks - 1) // blocks
+    cdef Py_ssize_t block = rows_of_a_block(matmul.m)
     cdef const vec* a = at(<const vec*> matmul.a, task * matmul.m * k)
     cdef const vec* b = at(<const vec*> matmul.b, task * k * n)
     cdef const vec* bias = <const vec*> matmul.bias
