@@ -14,6 +14,15 @@ cdef enum:
 cdef bint amd = made_by_amd()
 
 
+def fetch_as_on_amd(bint yes):
+    """Fetch, and order what is read, as AMD's cores like it or as the others: so tests see both on any machine. Only time
+    depends on it. Returns what it was."""
+    global amd
+    before = amd
+    amd = yes
+    return before
+
+
 cdef inline Py_ssize_t panel_width(const vec* like) noexcept nogil:
     """NR: columns of a panel."""
     return TILE_VECTORS * lanes(like)

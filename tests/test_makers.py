@@ -1,0 +1,75 @@
+"""What the kernels do for one maker's CPUs and not for another's changes no bit."""
+
+import numpy as np
+import pytest
+from cases import assert_same_bits, both_dtypes, normal
+from models import large_config, random_values
+
+import rtfast
+from rtfast import backends, kernels
+
+compiled = pytest.mark.parametrize("name", [name for name in backends.available() if name != "python"])
+
+
+@pytest.fixture
+def as_on_both(name):
+    """`as_on_both(compute)`: what it gives as on AMD's cores, and as on others."""
+    with backends.using(name):
+        module = backends.active()
+        here = module.fetch_as_on_amd(True)
+
+        def run(compute):
+            results = []
+            for amd in (True, False):
+                module.fetch_as_on_amd(amd)
+                results.append(compute())
+            return results
+
+        yield run
+        module.fetch_as_on_amd(here)
+
+
+@compiled
+def test_the_choice_is_told_and_kept(name, as_on_both):
+    def turn():
+        module = backends.active()
+        now = module.fetch_as_on_amd(True)
+        module.fetch_as_on_amd(now)
+        return now
+
+    assert as_on_both(turn) == [True, False]
+
+
+@compiled
+@both_dtypes
+@pytest.mark.parametrize("rows", [*range(1, 7), 24, 37])
+@pytest.mark.parametrize("k", [0, 1, 255, 256, 257, 515])
+@pytest.mark.parametrize("n", [1, 33, 64, 130, 200])
+def test_products(name, as_on_both, dtype, rows, k, n):
+    """Up to four rows read panels from end to end on AMD's cores: none to three chunks of k, any number of panels."""
+    x, weight, bias = normal((rows, 2 * k), dtype)[:, :k], normal((k, n), dtype, seed=1), normal((n,), dtype, seed=2)
+    packed = kernels.pack(weight)
+    amd, others = as_on_both(lambda: [kernels.linear(x, packed, bias, activation="gelu"), kernels.matmul(x, packed),
+                                      kernels.matmul(x, weight)])
+    for i, (one, other) in enumerate(zip(amd, others, strict=True)):
+        assert_same_bits(one, other, i)
+    assert np.abs(amd[1] - x @ weight).max(initial=0) < 1e-3
+
+
+@compiled
+@both_dtypes
+def test_weights_that_come_from_memory(name, as_on_both, dtype):
+    """28 MB and more: read panel by panel for up to four rows, fetched by the tiles from others."""
+    x, weight = normal((5, 700), dtype), kernels.pack(normal((700, 10_030), dtype, seed=1))
+    for rows in range(1, 6):
+        assert_same_bits(*as_on_both(lambda rows=rows: kernels.matmul(x[:rows], weight)), rows)
+
+
+@compiled
+def test_generation(name, as_on_both):
+    config = large_config(d_model=80, n_heads=5, d_ff=96)
+    model = rtfast.Transformer(config, random_values(config))
+    ids = [[5 + (3 * place + t) % 20 for t in range(4 + place)] for place in range(3)]
+    amd, others = as_on_both(lambda: model.generate(ids, num_beams=4, max_new_tokens=9, return_dict_in_generate=True))
+    assert [one.ids for one in amd] == [one.ids for one in others]
+    assert [one.score for one in amd] == [one.score for one in others]
