@@ -8,7 +8,8 @@ cdef enum:
     TURNED_PANELS = 16               # so many use a copy of the left operand that is worth turning
     ROW_BLOCK = 48                   # rows whose chunk is copied at a time, about: more would leave the L1 cache
     MOST_ROWS = ROW_BLOCK * 3 // 2   # of a block: 64 rows are one block, not one and a third
-    HUGE_WEIGHT = 16 << 20           # bytes: one that comes from memory for each block of rows
+    HUGE_WEIGHT = 16 << 20           # bytes: one that comes from memory for each block of rows,
+    GROUP_BYTES = 1 << 20            # of which all rows use so many before the next: they stay in the L2 cache
     MANY_WEIGHTS = 24 << 20          # bytes of a program's weights, which come from memory each time it runs,
     LARGE_WEIGHT = 4 << 20           # and of a weight used alone, which may come from there, or from a slow L3 cache
     L1_OPERAND = 32 << 10            # bytes: a plain right operand is read where it lies,
@@ -16,7 +17,6 @@ cdef enum:
     ROWS_NOT_WORTH_PACKING = 128
     MOST_IN_PLACE = 64 << 20         # and one that up to three rows use: one task still, which ends soon
     ALONE = 4 << 20                  # multiply-adds: fewer are done sooner than packed for a second thread
-    GROUP_BYTES = 1 << 20            # of such a weight, which all rows use before the next: it stays in the L2 cache
     ROWS_IN_SEQUENCE = 4             # so many read a packed operand from end to end on AMD's cores
 
 
@@ -160,8 +160,8 @@ cdef void copy_turned(
 
 cdef inline Py_ssize_t rows_of_a_block(Py_ssize_t rows) noexcept nogil:
     """About ROW_BLOCK: one block more or not, whichever leaves less over of its tiles."""
-    cdef Py_ssize_t blocks = max(<Py_ssize_t> 1, (rows + ROW_BLOCK // 2) // ROW_BLOCK)
-    cdef Py_ssize_t size = max(<Py_ssize_t> 1, (rows + blocks - 1) // blocks), smaller = (rows + blocks) // (blocks + 1)
+    cdef Py_ssize_t some = max(<Py_ssize_t> 1, rows), blocks = max(<Py_ssize_t> 1, (some + ROW_BLOCK // 2) // ROW_BLOCK)
+    cdef Py_ssize_t size = (some + blocks - 1) // blocks, smaller = (some + blocks) // (blocks + 1)
     return smaller if up_to(smaller, TILE_ROWS) * (blocks + 1) < up_to(size, TILE_ROWS) * blocks else size
 
 
