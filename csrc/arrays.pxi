@@ -49,11 +49,15 @@ cdef bint prepare_run(Run* run, const Op* ops, Py_ssize_t n_ops, int wanted) noe
 
 
 cdef int run_ops(const Op* ops, Py_ssize_t n_ops, int wanted) except -1:
-    """Run a short list of ops."""
+    """Run a short list of ops; without the GIL, unless that is done sooner than others could use it."""
     cdef Run run
+    cdef Py_ssize_t i
+    cdef int64_t estimate = 0
+    for i in range(n_ops):
+        estimate += ops[i].nanoseconds
     if not prepare_run(&run, ops, n_ops, wanted):
         raise MemoryError(f"no room for {run.scratch_bytes * wanted} bytes")
-    if wanted == 1:
+    if estimate < SERIAL_NANOSECONDS:
         walk_ops(&run, 0, 1)
     else:
         with nogil:
@@ -64,7 +68,7 @@ cdef int run_ops(const Op* ops, Py_ssize_t n_ops, int wanted) except -1:
 
 @cython.no_gc  # as LargeMemory: `memory` has to be there in __dealloc__
 cdef class PackedWeight:
-    """A weight (d_in, d_out) in the panels that the product reads; see csrc/matmul.pxi."""
+    """A weight (d_in, d_out) in the panels that the product reads; see csrc/pack.pxi."""
 
     cdef void* panels
     cdef size_t bytes
@@ -100,23 +104,30 @@ cdef class PackedWeight:
     def __reduce__(self):
         raise TypeError("a PackedWeight cannot be pickled; keep the weight itself")
 
-    cdef int fill(self, const void* weight, Py_ssize_t row_stride, Py_ssize_t column_stride,
-                  Py_ssize_t first_column, Py_ssize_t columns) except -1:
-        """Pack a (d_in, columns) matrix from the given column on, which starts a panel."""
+    cdef int fill(self, const void* weight, Py_ssize_t row_stride, Py_ssize_t column_stride) except -1:
+        """Pack a (d_in, d_out) matrix."""
         cdef Op op
-        op.arguments.pack = PackArguments(weight, row_stride, column_stride, self.d_in, columns, NULL)
+        op.arguments.pack = PackArguments(weight, row_stride, column_stride, self.d_in, self.d_out, self.panels)
         if self.is_float:
-            op.arguments.pack.panels = at(<vf*> self.panels, first_column * self.d_in)
             size_pack(&op, <vf*> NULL)
         else:
-            op.arguments.pack.panels = at(<vd*> self.panels, first_column * self.d_in)
             size_pack(&op, <vd*> NULL)
-        return run_ops(&op, 1, members_for(op.nanoseconds))
+        return run_ops(&op, 1, members_of_op(&op))
+
+    cdef int check_block(self, block, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns) except -1:
+        """That a block is of the weight's type and lies in it."""
+        if block.dtype != self.dtype or row < 0 or column < 0 or rows > self.d_in - row or columns > self.d_out - column:
+            raise ValueError(f"block of {rows} rows and {columns} columns from ({row}, {column}) on, {block.dtype}: "
+                             f"not in a weight {self.shape} of {self.dtype}")
+        return 0
 
     def put_columns(self, Py_ssize_t first, block):
         """Columns `first` and following, given side by side as rows: block (n, d_in)."""
         cdef void* source = address(block)
         cdef Py_ssize_t n = block.shape[0]
+        self.check_block(block, 0, block.shape[1], first, n)
+        if block.shape[1] != self.d_in:
+            raise ValueError(f"columns of {block.shape[1]} numbers: {self.d_in} expected")
         if self.is_float:
             pack_keys(<vf*> source, self.d_in, n, self.d_in, first, <vf*> self.panels)
         else:
@@ -127,6 +138,7 @@ cdef class PackedWeight:
         cdef Py_ssize_t nr = panel_width(<vf*> NULL) if self.is_float else panel_width(<vd*> NULL)
         cdef Py_ssize_t size = self.dtype.itemsize, columns = block.shape[1], r, j, column, n
         cdef const char* source = <const char*> address(block)
+        self.check_block(block, first, block.shape[0], first_column, columns)
         for r in range(first, first + block.shape[0]):
             j = 0
             while j < columns:
@@ -170,10 +182,10 @@ def pack(weight, transposed=False, memory=None):
     cdef PackedWeight packed
     if transposed:
         packed = PackedWeight(columns, rows, weight.dtype, memory)
-        packed.fill(address(weight), 1, columns, 0, rows)
+        packed.fill(address(weight), 1, columns)
     else:
         packed = PackedWeight(rows, columns, weight.dtype, memory)
-        packed.fill(address(weight), columns, 1, 0, columns)
+        packed.fill(address(weight), columns, 1)
     return packed
 
 
@@ -205,7 +217,7 @@ cdef int size_linear_alone(Op* op, Py_ssize_t rows, bint is_float) noexcept nogi
         size_linear(op, rows, num_threads, <vf*> NULL)
     else:
         size_linear(op, rows, num_threads, <vd*> NULL)
-    wanted = members_for(op.nanoseconds)
+    wanted = members_of_op(op)
     if wanted == 1 and num_threads > 1:
         if is_float:
             size_linear(op, rows, 1, <vf*> NULL)
@@ -225,7 +237,7 @@ cdef int size_rows(Op* op, Py_ssize_t rows, SizeFunction size) noexcept nogil:
     """Size an op that works row by row and is a run of its own; how many threads the run is worth."""
     cdef int wanted
     size(op, rows, num_threads, NULL)
-    wanted = members_for(op.nanoseconds)
+    wanted = members_of_op(op)
     if wanted == 1:
         size(op, rows, 1, NULL)
     return wanted
@@ -256,7 +268,8 @@ cdef int run_matmul(Op* op, Py_ssize_t batch, bint is_float) except -1:
 cdef inline bint one_thread_multiplies(Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
                                        Py_ssize_t itemsize) noexcept nogil:
     """Whether each product of a batch is best left to one thread, which packs what it does not read in place."""
-    if m <= FEW_ROWS and is_read_in_place(m, k, n, itemsize):
+    if (m <= FEW_ROWS or m <= ROWS_OF_NARROW and n * itemsize < TILE_VECTORS * <Py_ssize_t> sizeof(vf)) and (
+            is_read_in_place(m, k, n, itemsize)):
         return True
     return k * n * itemsize <= SMALL_OPERAND and (batch > 1 or num_threads == 1 or m * k * n < ALONE)
 

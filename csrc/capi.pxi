@@ -169,7 +169,7 @@ cdef int fill_panels(const real* weight, Py_ssize_t d_in, Py_ssize_t d_out, void
         size_pack(&op, <vf*> NULL)
     else:
         size_pack(&op, <vd*> NULL)
-    return run_quietly(&op, 1, members_for(op.nanoseconds))
+    return run_quietly(&op, 1, members_of_op(&op))
 
 
 cdef void* panels_for(Py_ssize_t d_in, Py_ssize_t d_out, const real* like) noexcept nogil:

@@ -393,8 +393,8 @@ cdef class Executor:
             bound.size[i](op, op.rows, threads, NULL)
             bound.estimate += op.nanoseconds
             scratch_bytes = max(scratch_bytes, op.scratch_bytes)
-        bound.sizes, bound.threads = self.sizes, threads
         self.ensure_scratch((scratch_bytes + 127) // 64 * 64, threads)
+        bound.sizes, bound.threads = self.sizes, threads  # last: where there is no room, they are not set yet
         return 0
 
     cdef int ensure_scratch(self, size_t needed, size_t members) except -1:

@@ -16,6 +16,7 @@ cdef enum:
     SMALL_OPERAND = 256 << 10        # one that stays in the L2 cache if no more rows than these use it,
     ROWS_NOT_WORTH_PACKING = 128
     MOST_IN_PLACE = 64 << 20         # and one that up to three rows use: one task still, which ends soon
+    ROWS_OF_NARROW = 16              # so many use one of less than a panel as it comes, which packed could be larger than a
     ALONE = 4 << 20                  # multiply-adds: fewer are done sooner than packed for a second thread
     ROWS_IN_SEQUENCE = 4             # so many read a packed operand from end to end on AMD's cores
 
@@ -315,12 +316,44 @@ cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noe
 cdef inline bint is_read_in_place(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, Py_ssize_t itemsize) noexcept nogil:
     """Whether a plain right operand (k, n) is multiplied where it lies, but for what is no whole panel."""
     cdef double size = <double> k * n * itemsize
+    if m <= ROWS_OF_NARROW and n * itemsize < TILE_VECTORS * <Py_ssize_t> sizeof(vf):
+        return True
     return size <= (MOST_IN_PLACE if m <= FEW_ROWS else SMALL_OPERAND if m <= ROWS_NOT_WORTH_PACKING else L1_OPERAND)
+
+
+cdef void multiply_edge(
+    const vec* a, Py_ssize_t m, Py_ssize_t k, const vec* b, Py_ssize_t b_row, Py_ssize_t columns, vec* c, Py_ssize_t c_stride,
+    vec* scratch,
+) noexcept nogil:
+    """c (m, columns) = a (m, k) @ b, the last columns of a plain operand, no whole panel: packed chunk by chunk."""
+    cdef Py_ssize_t nr = panel_width(a), block = rows_of_a_block(m), first = 0, chunk, row, rows, stride, i
+    cdef vec* copy = at(scratch, TILE_ROWS * nr)
+    cdef vec* panel = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
+    cdef const vec* left
+    cdef PackArguments pack
+    while True:  # once even where k is 0: the sums are then zeros
+        chunk = min(CHUNK, k - first)
+        pack = PackArguments(at(b, first * b_row), b_row, 1, chunk, columns, panel)
+        for i in range(pack_tasks(&pack, scratch)):
+            pack_task(&pack, i, scratch)
+        row = 0
+        while row < m:
+            rows = min(block, m - row)
+            left, stride = at(a, row * k + first), k
+            if rows > FEW_ROWS:
+                copy_chunk(left, k, rows, chunk, copy)
+                left, stride = copy, CHUNK_STRIDE
+            multiply_chunk(left, stride, rows, panel, nr, chunk * nr, chunk, 0, columns, at(c, row * c_stride), c_stride,
+                           first > 0, panel, False, scratch)
+            row += rows
+        first += chunk
+        if first >= k:
+            break
 
 
 cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scratch) noexcept nogil:
     """One product of a batch, block by block of its rows; what is not read in place is packed first."""
-    cdef Py_ssize_t nr = panel_width(scratch), k = matmul.k, n = matmul.n, row = 0, rows, i, whole = 0
+    cdef Py_ssize_t nr = panel_width(scratch), k = matmul.k, n = matmul.n, row = 0, rows, i, whole
     cdef Py_ssize_t block = rows_of_a_block(matmul.m)
     cdef const vec* a = at(<const vec*> matmul.a, task * matmul.m * k)
     cdef const vec* b = at(<const vec*> matmul.b, task * k * n)
@@ -329,20 +362,23 @@ cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scrat
     cdef vec* panels = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
     cdef bint from_memory = is_far(<double> k * n * number_bytes(scratch))
     cdef PackArguments pack
-    if is_read_in_place(matmul.m, k, n, number_bytes(scratch)):
-        whole = n // nr * nr  # all but what is no whole panel
-    if whole < n:
-        pack = PackArguments(at(b, whole), n, 1, k, n - whole, panels)
+    cdef bint in_place = is_read_in_place(matmul.m, k, n, number_bytes(scratch))
+    whole = n // nr * nr if in_place else 0  # all but what is no whole panel
+    if in_place and whole < n:
+        multiply_edge(a, matmul.m, k, at(b, whole), n, n - whole, at(out, whole), n, scratch)
+        finish(at(out, whole), n, matmul.m, n - whole, NULL if bias == NULL else at(bias, whole), matmul.activation)
+    elif not in_place:
+        pack = PackArguments(b, n, 1, k, n, panels)
         for i in range(pack_tasks(&pack, scratch)):
             pack_task(&pack, i, scratch)
-    while row < matmul.m:
+    while row < matmul.m and (whole > 0 or not in_place):
         rows = min(block, matmul.m - row)
-        if whole > 0:
+        if in_place:
             product(at(a, row * k), k, rows, b, n, nr, k, whole, at(out, row * n), n, bias, matmul.activation,
                     from_memory, scratch)
-        if whole < n:
-            product(at(a, row * k), k, rows, panels, nr, k * nr, k, n - whole, at(out, row * n + whole), n,
-                    NULL if bias == NULL else at(bias, whole), matmul.activation, False, scratch)
+        else:
+            product(at(a, row * k), k, rows, panels, nr, k * nr, k, n, at(out, row * n), n, bias, matmul.activation,
+                    False, scratch)
         row += block
 
 
@@ -351,7 +387,7 @@ cdef void size_matmul(Op* op, Py_ssize_t batch, int threads, const vec* like) no
     op.n_tasks = batch
     op.nanoseconds = <int64_t> (
         <double> batch * matmul.k * matmul.n * number_bytes(like) * max(<double> matmul.m / 300, 1.0 / 30))
-    op.scratch_bytes = product_scratch_bytes(like) + <size_t> (number_bytes(like) * matmul.k * (
-        panel_width(like) if is_read_in_place(matmul.m, matmul.k, matmul.n, number_bytes(like))
-        else up_to(matmul.n, panel_width(like))))
+    op.scratch_bytes = product_scratch_bytes(like) + <size_t> (number_bytes(like) * (
+        min(matmul.k, CHUNK) * panel_width(like) if is_read_in_place(matmul.m, matmul.k, matmul.n, number_bytes(like))
+        else matmul.k * up_to(matmul.n, panel_width(like))))
     op.task = <TaskFunction> (<void*> matmul_task[vec])

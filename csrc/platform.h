@@ -59,7 +59,8 @@ static inline int64_t nanoseconds(void) {
 static inline void yield_core(void) { sched_yield(); }
 #endif
 
-/* sleep_while(word, value): return once *word may differ from value. wake_all(word): after a change. */
+/* sleep_while(word, value): return once *word may differ from value. wake_all(word): after a change.
+ * forget_sleepers(): in the child of a fork, where nobody sleeps; another thread may have held what guards them. */
 #if defined(__linux__)
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -79,6 +80,7 @@ static inline void sleep_while(int64_t *word, int64_t value) {
 static inline void wake_all(int64_t *word) {
     syscall(SYS_futex, futex_of(word), FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
+static inline void forget_sleepers(void) {}
 
 /* Linux likes to wake a thread on the core of the one that woke it, where it then waits for it
  * to finish. keep_off lets a thread run on all of the caller's CPUs but this one. */
@@ -98,6 +100,7 @@ static inline void keep_off(int64_t thread, int cpu) { (void)thread; (void)cpu; 
 #if defined(_WIN32)
 static inline void sleep_while(int64_t *word, int64_t value) { WaitOnAddress(word, &value, sizeof value, INFINITE); }
 static inline void wake_all(int64_t *word) { WakeByAddressAll(word); }
+static inline void forget_sleepers(void) {}
 #else
 static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t sleep_condition = PTHREAD_COND_INITIALIZER;
@@ -111,6 +114,10 @@ static inline void wake_all(int64_t *word) {
     pthread_mutex_lock(&sleep_mutex);
     pthread_cond_broadcast(&sleep_condition);
     pthread_mutex_unlock(&sleep_mutex);
+}
+static inline void forget_sleepers(void) {
+    pthread_mutex_init(&sleep_mutex, NULL);
+    pthread_cond_init(&sleep_condition, NULL);
 }
 #endif
 #endif

@@ -17,6 +17,7 @@ cdef extern from "platform.h" nogil:
     void yield_core()
     void sleep_while(int64_t* word, int64_t value)
     void wake_all(int64_t* word)
+    void forget_sleepers()
     int64_t this_thread()
     int this_cpu()
     void keep_off(int64_t thread, int cpu)
@@ -46,10 +47,11 @@ cdef struct Run:
     int64_t last_look            # for signals, in nanoseconds; 0 before the first, INT64_MAX: nobody looks
 
 cdef struct Team:
-    int64_t call                 # number of the latest call << 8 | its members: what idle members watch
+    int64_t call                 # number of the latest call << 8 | its members
     int64_t open                 # the call that members may join, or 0
     int64_t inside               # members that have joined, or are about to find that they may not
-    int64_t sleepers
+    int64_t[MAX_THREADS] called  # the latest call of each member: what it watches while idle
+    int64_t[MAX_THREADS] asleep  # whether it sleeps until then, or is about to
     int64_t busy                 # one caller at a time
     Py_ssize_t n_started         # threads besides the caller's
     Run* run                     # of the open call
@@ -63,6 +65,7 @@ cdef int num_threads = 1
 cdef void forget_threads_after_fork() noexcept nogil:
     """The child of a fork has no threads but the one that forked: begin anew."""
     memset(&team, 0, sizeof(Team))
+    forget_sleepers()
 
 
 cdef inline void pause_or_yield(int* spins) noexcept nogil:
@@ -133,24 +136,23 @@ cdef void* member_body(void* argument) noexcept nogil:
     cdef int spins
     atomic_set(&team.threads[member], this_thread())
     while True:
-        call = atomic_get(&team.call)
+        call = atomic_get(&team.called[member])
         if call == seen:
             deadline = nanoseconds() + SPIN_NANOSECONDS
             while call == seen and nanoseconds() < deadline:
                 for spins in range(64):
                     pause_briefly()
-                call = atomic_get(&team.call)
+                call = atomic_get(&team.called[member])
             while call == seen:
-                atomic_add(&team.sleepers, 1)
-                sleep_while(&team.call, seen)
-                atomic_add(&team.sleepers, -1)
-                call = atomic_get(&team.call)
+                atomic_swap(&team.asleep[member], 1)
+                sleep_while(&team.called[member], seen)
+                atomic_swap(&team.asleep[member], 0)
+                call = atomic_get(&team.called[member])
         seen = call
-        if member < (call & 0xff):
-            atomic_add(&team.inside, 1)
-            if atomic_add(&team.open, 0) == call:
-                walk_ops(team.run, member, <int> (call & 0xff))
-            atomic_add(&team.inside, -1)
+        atomic_add(&team.inside, 1)
+        if atomic_add(&team.open, 0) == call:
+            walk_ops(team.run, member, <int> (call & 0xff))
+        atomic_add(&team.inside, -1)
     return NULL
 
 
@@ -163,14 +165,17 @@ cdef int start_members(int wanted) noexcept nogil:
     return <int> min(<Py_ssize_t> wanted, team.n_started + 1)
 
 
-cdef void wake_members(int members) noexcept nogil:
-    """Wake those that sleep, on other cores than this one."""
-    cdef int cpu = this_cpu(), member
-    for member in range(1, members):
-        if team.kept_off[member] != cpu + 1 and atomic_get(&team.threads[member]) != 0:
-            keep_off(team.threads[member], cpu)
-            team.kept_off[member] = cpu + 1
-    wake_all(&team.call)
+cdef void call_member(int member, int64_t call) noexcept nogil:
+    """Wake it if it sleeps, on another core than this one."""
+    cdef int cpu
+    atomic_swap(&team.called[member], call)
+    if atomic_add(&team.asleep[member], 0) == 0:
+        return
+    cpu = this_cpu()
+    if team.kept_off[member] != cpu + 1 and atomic_get(&team.threads[member]) != 0:
+        keep_off(team.threads[member], cpu)
+        team.kept_off[member] = cpu + 1
+    wake_all(&team.called[member])
 
 
 cdef void run_on_team(Run* run, int wanted) noexcept nogil:
@@ -178,7 +183,7 @@ cdef void run_on_team(Run* run, int wanted) noexcept nogil:
 
     If run.stopped afterwards, an exception is set.
     """
-    cdef int members, spins = 0
+    cdef int members, member, spins = 0
     cdef int64_t call
     if wanted <= 1 or atomic_swap(&team.busy, 1) != 0:
         walk_ops(run, 0, 1)
@@ -186,11 +191,10 @@ cdef void run_on_team(Run* run, int wanted) noexcept nogil:
     members = start_members(wanted)
     if members > 1:
         call = (((team.call >> 8) + 1) << 8) + members
-        team.run = run
+        team.run, team.call = run, call
         atomic_swap(&team.open, call)
-        atomic_swap(&team.call, call)
-        if atomic_add(&team.sleepers, 0) > 0:
-            wake_members(members)
+        for member in range(1, members):
+            call_member(member, call)
         walk_ops(run, 0, members)
         # Everything is computed. Let nobody else in, and wait for those who still look around in `run`.
         atomic_swap(&team.open, 0)
@@ -206,9 +210,11 @@ cdef int check_run(const Run* run) except -1:
     return -1 if run.stopped else 0
 
 
-cdef int members_for(int64_t estimated_nanoseconds) noexcept nogil:
-    """How many threads a run of that length is worth."""
-    return 1 if estimated_nanoseconds < SERIAL_NANOSECONDS else num_threads
+cdef int members_of_op(const Op* op) noexcept nogil:
+    """How many threads an op that is a run of its own is worth."""
+    if op.nanoseconds < SERIAL_NANOSECONDS:
+        return 1
+    return <int> max(<Py_ssize_t> 1, min(<Py_ssize_t> num_threads, op.n_tasks))
 
 
 def set_num_threads(int n):
