@@ -391,6 +391,8 @@ cdef void set_plain_attention(
     """An op for `batch` heads, their keys and values plain; numbers (3 * batch + 1,) and cache: room for its
     arguments."""
     cdef Py_ssize_t nr = panel_width(<vf*> NULL) if is_float else panel_width(<vd*> NULL), i
+    if k == NULL:  # there are no numbers in it; NULL says that keys are in a cache
+        k = numbers
     for i in range(batch):
         numbers[i] = n_keys
         numbers[batch + i] = i

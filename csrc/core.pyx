@@ -24,6 +24,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept  # nonzero: the exception is set, and is ours to raise
+    void PyErr_SetString(object kind, const char* message) noexcept
 
 include "simd.pxi"
 include "elementary.pxi"

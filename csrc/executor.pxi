@@ -440,13 +440,6 @@ cdef class Executor:
         cdef BoundProgram bound = self.programs[which]
         bound.ops[i].arguments.attention.given = GIVEN[name]
 
-    def peek(self, Py_ssize_t which, buffer, Py_ssize_t row, Py_ssize_t column):
-        """One number of a buffer after a run."""
-        cdef BoundProgram bound = self.programs[which]
-        cdef void* start = self.buffer(bound, buffer)
-        cdef Py_ssize_t i = row * <Py_ssize_t> buffer.width + column
-        return number(<vf*> start, i) if self.is_float else number(<vd*> start, i)
-
     def read_extra(self, Py_ssize_t which, op, name):
         """What an op wrote for a trace: (sequences, heads, T, keys) or (rows, width)."""
         return (<BoundProgram> self.programs[which]).extras[op.name, name]

@@ -112,6 +112,8 @@ cdef void score(
     """scores (rows, n up to whole panels) = q k^T."""
     cdef Py_ssize_t nr = panel_width(q), stride = up_to(n, nr), first = 0, left
     cdef vec* panel = <vec*> head.keys
+    if n == 0:
+        return
     if head.key_rows == NULL:
         if rows <= FEW_ROWS and n <= nr and head.d_key <= CHUNK:  # the sizes of the article
             tile_of(rows, 1, q, q_stride, panel, nr, 0, head.d_key, 0, scores, stride, False, <const vec*> head.values,

@@ -60,12 +60,15 @@ cdef struct Team:
 
 cdef Team team
 cdef int num_threads = 1
+cdef int64_t forks = 0           # behind this process
 
 
 cdef void forget_threads_after_fork() noexcept nogil:
     """The child of a fork has no threads but the one that forked: begin anew."""
+    global forks
     memset(&team, 0, sizeof(Team))
     forget_sleepers()
+    forks += 1
 
 
 cdef inline void pause_or_yield(int* spins) noexcept nogil:
@@ -76,14 +79,18 @@ cdef inline void pause_or_yield(int* spins) noexcept nogil:
         yield_core()
 
 
-cdef void look_for_signals(Run* run) noexcept nogil:
+cdef void look_for_signals(Run* run, int members) noexcept nogil:
     """Let Python handle a signal that has come in; where its handler raises, as that of Ctrl-C does, stop."""
-    cdef int64_t now = nanoseconds()
+    cdef int64_t now = nanoseconds(), forked = forks
     if run.last_look == 0:
         run.last_look = now
     if now - run.last_look > SIGNAL_NANOSECONDS:
         with gil:
             if PyErr_CheckSignals() != 0:  # the exception stays set, for who started the run
+                atomic_set(&run.stopped, 1)
+            elif forks != forked and members > 1:
+                PyErr_SetString(RuntimeError, b"a signal's handler forked: the threads of this computation are not in "
+                                              b"the child")
                 atomic_set(&run.stopped, 1)
         run.last_look = nanoseconds()
 
@@ -114,7 +121,7 @@ cdef void walk_ops(Run* run, int member, int members) noexcept nogil:
             end = min(op.n_tasks, first + at_once)
             for task in range(first, end):
                 if unwatched > CLOCK_NANOSECONDS:
-                    look_for_signals(run)
+                    look_for_signals(run, members)
                     unwatched = 0
                 unwatched += per_task
                 if run.stopped != 0 and atomic_get(&run.stopped) != 0:

@@ -230,8 +230,10 @@ def count(function: str, name: str, value: Any) -> int:
 
 
 def real(function: str, name: str, value: Any) -> float:
-    """`value` as a Python float; TypeError otherwise."""
+    """`value` as a Python float; TypeError for what is no number, ValueError for one that is too large."""
     try:
         return float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{function}: {name} must be a number, got {value!r}") from None
+    except OverflowError:
+        raise ValueError(f"{function}: {name} must be a number that a float can hold, got one that is larger") from None

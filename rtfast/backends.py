@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 #: Every backend by name, the fastest first: its module and the CPU features it needs.
 BACKENDS = {
-    "avx512": ("rtfast._avx512", ("AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", "AVX2", "FMA3")),
-    "avx2": ("rtfast._avx2", ("AVX2", "FMA3")),
+    "avx512": ("rtfast._avx512", ("AVX512F", "AVX512CD", "AVX512BW", "AVX512DQ", "AVX512VL", "AVX2", "FMA3", "F16C")),
+    "avx2": ("rtfast._avx2", ("AVX2", "FMA3", "F16C")),
     "neon": ("rtfast._neon", ("ASIMD",)),
-    "baseline": ("rtfast._baseline", ()),
+    "baseline": ("rtfast._baseline", ("SSE42", "POPCNT") if platform.machine().lower() in ("x86_64", "amd64") else ()),
     "python": ("rtfast.reference", ()),
 }
 

@@ -44,6 +44,9 @@ examples:
 
 OK, FAILED, BAD_USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
+#: What a message goes on with that says what a program could do.
+FOR_PROGRAMS = "; a WordTokenizer made with unknown="
+
 #: A message longer than this hides its own beginning on a terminal.
 MAX_MESSAGE = 600
 
@@ -76,6 +79,11 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     return read
 
 
+def file_name(text: str) -> str | None:
+    """An argument's type: a file, or None for -, which is stdin or stdout."""
+    return None if text == "-" else text
+
+
 @contextlib.contextmanager
 def blaming_the_user(what: str = "") -> Iterator[None]:
     """Turn what the library says about the user's arguments into a `UserError`; what: begins the message."""
@@ -92,7 +100,7 @@ def explain(error: BaseException) -> str:
     """An exception as people say it: the file, if it has one, and what is wrong."""
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}".rstrip(": ")
-    reason = getattr(error, "strerror", None) or str(error)
+    reason = getattr(error, "strerror", None) or str(error).partition(FOR_PROGRAMS)[0]
     name = getattr(error, "filename", None)
     return reason if name is None else f"{os.fsdecode(name)}: {reason}"
 

@@ -119,7 +119,7 @@ def traced(model: Transformer, arguments: argparse.Namespace) -> Trace:
             return model.trace(source, ids_in(arguments.target) if arguments.ids else arguments.target)
     most = arguments.max_new_tokens or min(MOST_WORDS, model.config.max_length)
     with blaming_the_user():
-        return model.trace(source, max_new_tokens=most)
+        return model.trace(source if arguments.ids else text, max_new_tokens=most)
 
 
 def ids_in(text: str) -> list[int]:

@@ -18,7 +18,7 @@ import numpy as np
 import rtfast
 from rtfast import npz_file
 from rtfast.article import VOCABULARY
-from rtfast.cli import UserError, blaming_the_user, note, whole_number
+from rtfast.cli import UserError, blaming_the_user, explain, note, whole_number
 from rtfast.weights import weight_shapes
 
 if TYPE_CHECKING:
@@ -254,11 +254,11 @@ class Answers:
             raise ValueError(f"--ids takes whole numbers, got {text.strip()[:80]!r}") from None
 
     def _encode(self, text: str) -> list[int]:
-        """The ids of the text. The library's advice for unknown words is for programs: not repeated here."""
+        """The ids of the text; an unknown word's error says which few the model knows."""
         try:
             return list(self.model.tokenizer.encode(text))
         except ValueError as error:
-            message = str(error).removeprefix("WordTokenizer: ").partition("; give unknown=")[0]
+            message = explain(error).removeprefix("WordTokenizer: ")
             words = getattr(self.model.tokenizer, "vocabulary", ())
             known = f"; its words are {' '.join(words)}" if 0 < len(words) <= FEW_WORDS else ""
             raise ValueError(message + known) from None

@@ -128,7 +128,7 @@ def _read(given: Any, kind: _Kind) -> Batch:
     array = _plain(given, kind.name)
     if array.dtype.kind not in "iu" and isinstance(given, (list, tuple)):
         if any(isinstance(sentence, str) for sentence in given):
-            return _batch([_tokens(text, kind) for text in given], kind, None)
+            return _batch([_tokens(text, kind, f"[{b}]") for b, text in enumerate(given)], kind, None)
         if any(np.ndim(_plain(sentence, kind.name)) for sentence in given):  # of several lengths, or with an empty one
             return _batch([_plain(sentence, kind.name) for sentence in given], kind, None)
     if array.ndim == 1:
@@ -158,7 +158,11 @@ def _plain(values: Any, name: str) -> Array:
 
 def check_pairs(source: Batch, target: Batch) -> None:
     """Raise ValueError unless there are as many targets as sources."""
-    if len(source.sentences) != len(target.sentences) or source.single != target.single:
+    if source.single != target.single:
+        raise ValueError("source and target must both be one sentence, or both lists of sentences; got "
+                         + " and ".join("one" if batch.single else f"a list of {len(batch.sentences)}"
+                                        for batch in (source, target)))
+    if len(source.sentences) != len(target.sentences):
         raise ValueError(f"as many targets as sources are needed, got {len(source.sentences)} sources "
                          f"and {len(target.sentences)} targets")
 
@@ -172,12 +176,18 @@ def check_one_length(source: Batch, target: Batch) -> None:
                              "trace them one at a time")
 
 
-def _tokens(text: Any, kind: _Kind) -> list[int]:
+def _tokens(text: Any, kind: _Kind, place: str = "") -> list[int]:
+    """The ids of a text; place: where it is among several."""
     if kind.encode is None:
         raise ValueError(f"{kind.name} is text, but this model has no tokenizer; give ids")
     if not isinstance(text, str):
         raise TypeError(f"{kind.name} must be all text or all ids, got {type(text).__name__} among the text")
-    ids = list(kind.encode(text))
+    try:
+        ids = list(kind.encode(text))
+    except ValueError as error:
+        if not place:
+            raise
+        raise ValueError(f"{kind.name}{place}: {error}") from None
     return ids if kind.start is None else [kind.start, *ids]
 
 

@@ -116,7 +116,7 @@ def matmul(a: ArrayLike, b: ArrayLike | Packed, out: Floats | None = None) -> Fl
 def _broadcast(a: Array, b: Array) -> Shape:
     try:
         return np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    except ValueError:
+    except (ValueError, RuntimeError):  # the latter for more axes than NumPy knows
         raise ValueError(
             f"matmul: leading axes of a {a.shape[:-2]} and b {b.shape[:-2]} must broadcast, "
             f"got a {a.shape} and b {b.shape}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 import stat
@@ -50,6 +51,13 @@ class LineReader:
         if self._opened is not None:
             self._opened.close()
 
+    def reads(self, path: str) -> bool:
+        """Whether that file is the one that is read."""
+        try:
+            return self.size is not None and os.path.samestat(os.stat(path), os.fstat(self._number_of_file))
+        except OSError:  # there is none yet
+            return False
+
     def chunk(self, most: int) -> list[tuple[int, str]]:
         """The next lines, (number from 1, text) each: `most`, or as many as come without a pause; none at the end."""
         lines: list[tuple[int, str]] = []
@@ -81,6 +89,8 @@ class LineReader:
         line = bytes(self._held if end < 0 else self._held[:end])
         del self._held[:len(line) + 1]
         self.number += 1
+        if self.number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         try:
             return self.number, line.removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError as error:

@@ -123,7 +123,7 @@ class WordTokenizer:
         shown = piece if len(piece) <= 60 else piece[:57] + "..."
         raise ValueError(
             f"WordTokenizer: {shown!r} is not in the vocabulary (word {number + 1} of the text, at character "
-            f"{match.start()}); give unknown= a word of the vocabulary to stand for such words")
+            f"{match.start()}); a WordTokenizer made with unknown= one of its words takes that for all such words")
 
     def encode_target(self, text: str) -> list[int]:
         """As `encode`: source and target have the same words."""

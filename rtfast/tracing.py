@@ -106,14 +106,15 @@ def batches(model: Transformer, src: Sentences, tgt: Sentences | None,
     """The batches of a trace, and what was generated or None."""
     source = read_source(src, "src", model.config, model.tokenizer)
     if tgt is None:
-        generated = model.generate(source.sentences, max_new_tokens, num_return_sequences=1)
-        read = [np.array([model.generation.start_id, *ids[:-1]]) for ids in generated]
+        generated = model.generate(src, max_new_tokens, num_return_sequences=1)
+        start = model._options(max_new_tokens, {}, src).start_id
+        rows = [generated] if source.single else generated
+        read = [np.array([start, *ids[:-1]]) for ids in rows]
         target = Batch(read, source.single, None)  # all of it, padding that was generated too
-        lengths = sorted({len(ids) for ids in generated})
+        lengths = sorted({len(ids) for ids in rows})
         if len(lengths) > 1:
             raise ValueError(f"a trace shows sentences of one length, but of {lengths} words were generated: "
                              "trace them one at a time, or give tgt")
-        generated = generated[0] if source.single else generated
     else:
         generated = None
         target = read_target(tgt, "tgt", model.config, model.tokenizer)
@@ -124,7 +125,12 @@ def warn_of_nan(model: Transformer, sources: Sequence[Ids], targets: Sequence[An
     """Say which intermediate of the first sentence that has a NaN had it first."""
     targets = targets or [[model.config.sos_id or 0]] * len(sources)
     for source, target in zip(sources, targets, strict=True):
-        trace = take(model, one(source), one(np.asarray(target)))
+        try:
+            trace = take(model, one(source), one(np.asarray(target)), max_bytes=MAX_BYTES)
+        except ValueError:  # too much to look at
+            warnings.warn("the result is NaN; a trace of parts (include=...) tells where it appeared first",
+                          RuntimeWarning, stacklevel=3)
+            return
         name = trace.first_nan()
         if name is not None:
             warnings.warn(

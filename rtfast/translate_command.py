@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import rtfast
-from rtfast.cli import UserError, blaming_the_user, whole_number
+from rtfast.cli import UserError, blaming_the_user, file_name, whole_number
 from rtfast.line_files import LineReader, LineWriter
 from rtfast.progress import progress
 
@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="*", help="sentences, a translation each; without any: the lines of the input")
     parser.add_argument("--model", metavar="MODEL", help="a folder, or a name on the hub (default: English-Spanish)")
     group = parser.add_argument_group("files")
-    group.add_argument("--input", metavar="FILE", help="lines to translate (default: stdin)")
-    group.add_argument("--output", metavar="FILE", help="where to write them (default: stdout)")
+    group.add_argument("--input", metavar="FILE", type=file_name, help="lines to translate (default, and -: stdin)")
+    group.add_argument("--output", metavar="FILE", type=file_name, help="where to write them (default, and -: stdout)")
     group.add_argument("--resume", action="store_true", help="go on where the output ends")
     group.add_argument("--force", action="store_true", help="overwrite the output")
     group.add_argument("--progress", action="store_true", default=None, help="show it though stderr is no terminal")
@@ -96,11 +96,13 @@ def check_together(arguments: argparse.Namespace) -> None:
 
 def translate_lines(translator: Translator, arguments: argparse.Namespace) -> None:
     """The input's lines, chunk by chunk."""
-    with LineReader(arguments.input) as reader, \
-            LineWriter(arguments.output, resume=arguments.resume, force=arguments.force,
-                       together=arguments.num_return_sequences or 1) as writer:
-        reader.skip(writer.done)
-        with progress(arguments.progress, reader.size) as shown:
+    with LineReader(arguments.input) as reader:
+        if arguments.output is not None and reader.reads(arguments.output):
+            raise UserError(f"{arguments.output}: is the input; --output must be another file")
+        with LineWriter(arguments.output, resume=arguments.resume, force=arguments.force,
+                        together=arguments.num_return_sequences or 1) as writer, \
+                progress(arguments.progress, reader.size) as shown:
+            reader.skip(writer.done)
             while chunk := reader.chunk(LINES):
                 translations = translator([line for _, line in chunk], [f"line {number}" for number, _ in chunk])
                 writer.write([line for lines in translations for line in lines])

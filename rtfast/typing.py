@@ -125,9 +125,6 @@ class Executor(Protocol):
     def give(self, which: int, i: int, name: str | None) -> None:
         """Let op i, an attention, go on from its array of that name; None: compute all of it again."""
 
-    def peek(self, which: int, buffer: Buffer, row: int, column: int) -> float:
-        """One number of a buffer after a run."""
-
     def read_extra(self, which: int, op: Op, name: str) -> Floats:
         """What an op wrote for a trace."""
 

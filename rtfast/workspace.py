@@ -224,10 +224,6 @@ class Workspace:
         """A copy of a program's result after its run: (rows, width)."""
         return self._executor.read(which, self._programs[which].results[name])
 
-    def number(self, which: int, name: str, row: int, column: int) -> float:
-        """One number of a program's result after its run."""
-        return self._executor.peek(which, self._programs[which].results[name], row, column)
-
     def top(self, which: int, n: int, k: int) -> tuple[Floats, Ids]:
         """After a step that chose: the values (n, k) and ids (n, k) of the likeliest words of n targets."""
         return self.result(which, "top")[:, :k], self.index["top_ids"][:n, :k].copy()

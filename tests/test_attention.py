@@ -282,6 +282,10 @@ def test_sizes_of_zero(backend, dtype):
             out, weights = kernels.attention(q, k, v, causal=causal, return_weights=True)
             assert np.array_equal(out, np.zeros((batch, target, d_value))) or source
             assert out.shape == (batch, target, d_value) and weights.shape == (batch, target, source)
+    for target in (1, 13, 25, 26, 27, 49, 97):  # the last block of queries is a small one
+        q, k, v = inputs((2, target, 0, 64, 8), dtype)
+        for _ in range(40):
+            assert np.array_equal(kernels.attention(q, k, v), np.zeros((2, target, 8)))
     q, k, v = inputs((2, 3, 4, 0, 6), dtype, whole)
     assert np.array_equal(kernels.attention(q, k, v), np.tile(v.mean(1, keepdims=True), (1, 3, 1)))
 
@@ -323,3 +327,10 @@ def test_padding_and_later_keys_do_not_change_bits(backend, dtype):
         assert_same_bits(padded, alone, length)
         prefix = kernels.attention(q[:, :length], k[:, :length], v[:, :length], causal=True)
         assert_same_bits(prefix, causal[:, :length], length)
+
+
+@both_dtypes
+def test_hidden_keys_weigh_nothing_beside_nan(backend, dtype):
+    q, k, v = np.array([[np.inf]], dtype), np.array([[0], [1], [5]], dtype), np.ones((3, 1), dtype)
+    _, weights = kernels.attention(q, k, v, [[True, True, False]], return_weights=True)
+    assert np.isnan(weights[0, :2]).all() and weights[0, 2] == 0

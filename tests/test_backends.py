@@ -111,7 +111,7 @@ def test_what_is_not_installed_is_passed_over(nothing_loaded, monkeypatch):
 
 def test_features_that_numpy_does_not_know_count_as_lacking(monkeypatch):
     monkeypatch.setattr(backends, "cpu_features", dict)
-    assert backends.missing_features("avx2") == ["AVX2", "FMA3"]
+    assert backends.missing_features("avx2") == ["AVX2", "FMA3", "F16C"]
     assert backends.missing_features("python") == backends.missing_features("baseline") == []
 
 

@@ -101,6 +101,15 @@ def test_attention(table, dtype, heads, T, S, d_key, d_value, causal, masked):
     same(out, kernels.attention(q, k, v, mask, causal, 0.3))
 
 
+@both_dtypes
+def test_an_array_without_numbers_may_be_null(table, dtype):
+    q, v, out = (normal((1, n, 8), dtype, seed=n) for n in (3, 5, 3))
+    assert table("attention", dtype, q, None, None, None, 1, 3, 0, 8, 8, 0, 0.3, out) == 0
+    assert not out.any()
+    assert table("attention", dtype, None, None, v, None, 1, 3, 5, 0, 8, 0, 0.3, out) == 0
+    assert np.allclose(out, v.mean(1, keepdims=True), atol=1e-6)
+
+
 # ---------------------------------------------------------------------------------------------
 # What is wrong gets a code
 

@@ -268,3 +268,15 @@ def test_generation_config_json(tmp_path):
 def test_the_articles_model_has_all_of_it():
     model = rtfast.Transformer.random(rtfast.Config.article(), vocabulary=VOCABULARY)
     assert len(model.translate("hello world", 3, num_beams=2, num_return_sequences=2)) == 2
+
+
+def test_errors_say_which_text(backend):
+    model = rtfast.load()
+    with pytest.raises(ValueError, match=r"src\[1\]: WordTokenizer: 'zeppelin' is not in the vocabulary"):
+        model.translate(["the red house", "a zeppelin"])
+    with pytest.raises(ValueError, match="^WordTokenizer: 'zeppelin'"):
+        model.translate("a zeppelin")
+    for source, target, got in ((["the red house"], "la casa roja", "a list of 1 and one"),
+                                ("the red house", ["la casa roja"], "one and a list of 1")):
+        with pytest.raises(ValueError, match=f"both be one sentence, or both lists of sentences; got {got}"):
+            model.score(source, target)

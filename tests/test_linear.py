@@ -20,7 +20,7 @@ from cases import (
     whole,
 )
 
-from rtfast import kernels
+from rtfast import backends, kernels
 from rtfast.activations import ACTIVATIONS
 
 SIZES = product_sizes(60)
@@ -227,3 +227,22 @@ def test_every_number_of_rows(backend, dtype):
         kernels.linear(x, packed, out=memory[64:-64, None])
         assert np.array_equal(memory[64:-64], x[:, 0]), m
         assert (memory[:64] == -1).all() and (memory[-64:] == -1).all(), m
+
+
+@pytest.mark.parametrize("name", [name for name in backends.available() if name != "python"])
+def test_blocks_are_put_inside_a_weight_only(name):
+    """What packs a checkpoint's matrices while it reads them."""
+    with backends.using(name):
+        weight = kernels.pack(normal((5, 40), np.float32))
+        before = weight.unpack()
+        for put in (lambda: weight.put_rows(5, 0, normal((1, 40), np.float32)),
+                    lambda: weight.put_rows(-1, 0, normal((1, 40), np.float32)),
+                    lambda: weight.put_rows(4, 1, normal((1, 40), np.float32)),
+                    lambda: weight.put_rows(10**12, 0, normal((1, 4), np.float32)),
+                    lambda: weight.put_rows(0, 0, normal((1, 40), np.float64)),
+                    lambda: weight.put_columns(39, normal((2, 5), np.float32)),
+                    lambda: weight.put_columns(-1, normal((1, 5), np.float32)),
+                    lambda: weight.put_columns(0, normal((1, 4), np.float32))):
+            with pytest.raises(ValueError, match="not in a weight|columns of 4 numbers: 5 expected"):
+                put()
+        assert_same_bits(weight.unpack(), before)

@@ -215,3 +215,16 @@ def test_infinities_and_denormals_as_in_numpy(backend, dtype):
         expected = a[:, :1] * b[0] + a[:, 1:] * b[1]
     assert expected[2, 1] == tiny / 8 != 0  # a denormal is not flushed to zero
     assert np.array_equal(kernels.matmul(a, b), expected, equal_nan=True)
+
+
+@both_dtypes
+@pytest.mark.parametrize("m", [1, 3, 4, 16, 17])
+@pytest.mark.parametrize("n", [1, 7, 33])
+def test_narrow_right_operands(backend, dtype, m, n):
+    """Of less than a panel, and of one and a bit: packed chunk by chunk where few rows use them."""
+    for k in (255, 257, 5000):
+        a, b = normal((m, k), dtype), normal((k, n), dtype, seed=1)
+        result = kernels.matmul(a, b)
+        assert_within(result, precise(a) @ precise(b), product_bound(a, b))
+        if backend != "python":
+            assert_same_bits(result, kernels.matmul(a, kernels.pack(b)))

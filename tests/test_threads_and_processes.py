@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from cases import assert_same_bits
+from cases import assert_same_bits, normal
 from models import large_config, ragged_ids, random_ids, random_values, threads
 from subprocesses import printed
 from thread_counts import assert_threads_change_nothing
@@ -127,8 +127,24 @@ def test_threads_share_a_tracing_model(backend):
 def test_the_interpreter_runs_on_while_a_model_computes(name):
     """A run gives the GIL away: another thread gets to work meanwhile."""
     model = large_model(name, n_encoder_layers=12)
-    batch, stop, ticks = [random_ids(model.config, 128)] * 64, threading.Event(), []
+    batch = [random_ids(model.config, 128)] * 64
     model.encode(batch)
+    assert_others_run_meanwhile(lambda: model.encode(batch))
+
+
+@compiled
+def test_the_interpreter_runs_on_while_a_kernel_computes(name):
+    x = normal((2000, 2000), np.float32)
+    with backends.using(name):
+        packed = kernels.pack(x)
+        for compute in (lambda: kernels.linear(x, packed), lambda: kernels.matmul(x, x),
+                        lambda: kernels.attention(x, x, x)):
+            assert_others_run_meanwhile(compute)
+
+
+def assert_others_run_meanwhile(compute):
+    """That another Python thread is never kept from running for half of the time that it takes on one thread."""
+    stop, ticks = threading.Event(), []
 
     def tick():
         while not stop.is_set():
@@ -139,7 +155,7 @@ def test_the_interpreter_runs_on_while_a_model_computes(name):
     with threads(1):
         ticker.start()
         begun = time.perf_counter()
-        model.encode(batch)
+        compute()
         ended = time.perf_counter()
         stop.set()
         ticker.join()
@@ -296,6 +312,47 @@ def test_a_fork_while_another_thread_runs_the_model(name):
             stop.set()
             thread.join(30)
         assert not thread.is_alive() and not failures
+
+
+@needs_fork
+@fork_warning
+@compiled
+def test_a_signal_that_forks_in_the_middle_of_a_product(name):
+    """The child has no other threads: it computes on alone or says so, and never waits for them."""
+    x, children = np.ones((1000, 4000), np.float32), []
+    with backends.using(name), threads(2):
+        weight = kernels.pack(np.ones((4000, 2000), np.float32))
+
+        def fork(number, frame):
+            if not children:
+                children.append(os.fork())
+
+        before = signal.signal(signal.SIGALRM, fork)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            deadline = time.monotonic() + 60
+            while not children and time.monotonic() < deadline:
+                try:
+                    right = (kernels.linear(x, weight) == 4000).all()
+                except RuntimeError as error:
+                    right = "forked" in str(error)
+            if children == [0]:
+                right = right and (kernels.linear(x, weight) == 4000).all()
+                os._exit(0 if right else 1)
+        finally:
+            if children != [0]:
+                signal.signal(signal.SIGALRM, before)
+        assert right and children
+        for _ in range(300):
+            done, status = os.waitpid(children[0], os.WNOHANG)
+            if done:
+                break
+            time.sleep(0.1)
+        else:
+            os.kill(children[0], signal.SIGKILL)
+            os.waitpid(children[0], 0)
+            pytest.fail("the child hangs")
+        assert status == 0
 
 
 @needs_fork

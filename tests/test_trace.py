@@ -9,7 +9,7 @@ from cases import assert_same_bits, skip_unless_bits_are_promised
 from models import TOLERANCE, assert_close, random_ids, random_model, random_values, small_config
 
 import rtfast
-from rtfast import backends
+from rtfast import backends, tracing
 
 SOURCE, TARGET = [3, 4, 5, 6, 7], [1, 8, 9]
 
@@ -314,3 +314,28 @@ def test_first_nan(backend, weight, first):
         model.logits(SOURCE, TARGET)
     with pytest.warns(RuntimeWarning, match=f"appeared first in {first} = "):
         model.generate(SOURCE, 4)
+
+
+def test_nothing_large_is_traced_for_a_warning(backend, monkeypatch):
+    config = small_config()
+    weights = random_values(config)
+    weights["output.bias"][...] = np.nan
+    model = rtfast.Transformer(config, weights)
+    monkeypatch.setattr(tracing, "MAX_BYTES", 1000)
+    with pytest.warns(RuntimeWarning, match="the result is NaN; a trace of parts .* tells where"):
+        model.logits(SOURCE, TARGET)
+
+
+def test_a_trace_of_text_generates_as_generate_does(backend):
+    """What the tokenizer asks for, of its target language, holds for both."""
+    class OfTwoLanguages(rtfast.WordTokenizer):
+        target_options = {"forced_bos_token_id": 3, "decoder_start_token_id": 6}
+
+    words = [f"w{i}" for i in range(small_config().vocab_size)]
+    tokenizer = OfTwoLanguages(words, sos="w0", eos="w1")
+    config = small_config(sos_id=0, eos_id=1)
+    model = rtfast.Transformer(config, random_values(config), tokenizer=tokenizer)
+    ids = model.generate("w4 w5 w2", 5)
+    trace = model.trace("w4 w5 w2", max_new_tokens=5)
+    assert ids[0] == 3 and list(trace.generated) == ids
+    assert trace.target_ids[0].tolist() == [6, *ids[:-1]]

@@ -65,6 +65,33 @@ def test_errors_name_the_line(capsys, tmp_path):
     assert "no such file" in run(capsys, "--input", tmp_path / "none.txt")[2].lower()
 
 
+def test_the_input_is_never_overwritten(capsys, tmp_path):
+    source, link = tmp_path / "in.txt", tmp_path / "link.txt"
+    source.write_text("hello world\n")
+    link.symlink_to(source)
+    for target in (source, link):
+        for option in ("--force", "--resume"):
+            status, _, err = run(capsys, "--input", source, "--output", target, option)
+            assert status == 2 and f"{target}: is the input; --output must be another file" in err
+    assert source.read_text() == "hello world\n"
+
+
+def test_a_dash_is_stdin_and_stdout(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "rtfast", "translate", "--input", "-", "--output", "-"], cwd=tmp_path,
+                          input=b"hello world\n", capture_output=True, check=True)
+    assert done.stdout == b"hola mundo\n" and not os.listdir(tmp_path)
+
+
+def test_a_mark_of_utf_8_is_no_part_of_the_text(capsys, tmp_path):
+    (tmp_path / "in.txt").write_bytes(b"\xef\xbb\xbfhello world\nhello world\n")
+    assert run(capsys, "--input", tmp_path / "in.txt") == (0, "hola mundo\n" * 2, "")
+
+
+def test_an_unknown_word_comes_without_advice_for_programs(capsys):
+    status, _, err = run(capsys, "the crocodile")
+    assert status == 2 and "'crocodile' is not in the vocabulary" in err and "unknown=" not in err
+
+
 def test_a_line_that_is_too_long(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(line_files, "MAX_LINE", 2**17)
     (tmp_path / "in.txt").write_bytes(b"hello\n" + b"x" * 2**19)

@@ -97,10 +97,6 @@ class Executor:
         None: compute all of it again."""
         self._given[self._programs[which].ops[i]] = name
 
-    def peek(self, which: int, buffer: Buffer, row: int, column: int) -> float:
-        """One number of a buffer after a run."""
-        return float(self._values[which][buffer][row, column])
-
     def read_extra(self, which: int, op: Op, name: str) -> Floats:
         """What an op wrote for a trace: (sequences, heads, T, keys) or (rows, width)."""
         return self._extras[which][op.name, name]

@@ -193,6 +193,8 @@ def _softmax(x: Floats, allowed: Bools | None, out: Floats | None, article: bool
     if allowed is not None:
         total[~allowed.any(axis=-1)] = 1
     result: Floats = np.divide(powers, total, out=out)
+    if allowed is not None:  # also where the total is NaN
+        np.copyto(result, 0, where=~allowed)
     return result
 
 

@@ -1,4 +1,5 @@
-"""Attention takes memory in proportion to the length: the scores of all pairs are never there at once.
+"""Attention takes memory in proportion to the length: the scores of all pairs are never there at once; products in
+proportion to their operands.
 
 Measured as the most memory that a process ever held (VmHWM). ru_maxrss would not do: a process inherits it from
 the one that started it, here a pytest that may have held more than the whole matrix of scores.
@@ -60,3 +61,10 @@ def test_memory_is_of_the_order_of_the_length(name, causal, threads):
 
 def test_the_matrix_of_scores_would_show():
     assert growth(f"np.ones(({LENGTH}, {LENGTH}), np.float32)") > 0.9 * SCORES
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_narrow_operand_is_not_packed_whole(name):
+    """Columns by themselves, padded to panels, would take 16 times their size and more."""
+    narrow = "a, b = np.ones((1, 1 << 21), np.float32), np.ones((1 << 21, 1), np.float32); before = peak(); "
+    assert growth(narrow + "kernels.matmul(a, b)", RTFAST_BACKEND=name) < 16 << 20
