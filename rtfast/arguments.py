@@ -229,6 +229,13 @@ def count(function: str, name: str, value: Any) -> int:
     return number
 
 
+def switch(function: str, name: str, value: Any) -> bool:
+    """`value` as True or False, which NumPy's may be too; TypeError for anything else."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{function}: {name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def real(function: str, name: str, value: Any) -> float:
     """`value` as a Python float; TypeError for what is no number, ValueError for one that is too large."""
     try:

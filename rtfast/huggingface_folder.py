@@ -53,6 +53,7 @@ def read(folder: str, fields: dict[str, Any], family: Family,
         if twice:
             raise CheckpointError(f"{path}: tensor {twice[0]!r} is in another shard too")
         tensors.update(found)
+    tensors = without_copies(tensors)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     with naming(config_path):
         config = family.config_of(_Fields(fields), shapes)
@@ -69,6 +70,19 @@ def read(folder: str, fields: dict[str, Any], family: Family,
         weights = {ours: _weight(ours, source, tensors[theirs], config.dtype)
                    for theirs, names in wanted.items() for ours in names for source in (sources[ours],)}
         return config, prepare_weights(config, weights)
+
+
+#: One matrix where a model's ends are tied, by the ends of its names; of copies the first is kept.
+EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+
+
+def without_copies(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """All tensors but the embeddings that are copies of another one: those that are left differ, whatever config.json
+    says of ties."""
+    found = [name for end in EMBEDDINGS for name in tensors if name.endswith(end)]
+    copies = {name for i, name in enumerate(found)
+              if len(tensors[name].shape) == 2 and any(tensors[name].equals(tensors[other]) for other in found[:i])}
+    return {name: tensor for name, tensor in tensors.items() if name not in copies}
 
 
 def _weight(name: str, source: Source, tensor: StoredTensor, dtype: str) -> Array | StoredWeight:

@@ -34,6 +34,7 @@ from rtfast.arguments import (
     is_vector,
     output,
     real,
+    switch,
     tidy,
 )
 from rtfast.foreign_arrays import as_array
@@ -86,6 +87,9 @@ def matmul(a: ArrayLike, b: ArrayLike | Packed, out: Floats | None = None) -> Fl
     """The matrix product: (..., m, k) @ (k, n) or (..., k, n) -> (..., m, n).
 
     Leading axes broadcast as in NumPy; b may be packed. With k = 0 the result is zeros.
+
+    Raises TypeError for what is no array of real numbers, ValueError for shapes that do not fit and for an `out` of
+    another shape or type, read-only or overlapping an input; both name the argument.
     """
     result = backends.active().matmul_directly(a, b, out)
     if result is not None:
@@ -127,7 +131,7 @@ def linear(x: ArrayLike, weight: ArrayLike | Packed, bias: ArrayLike | None = No
     """activation(x @ weight + bias), section 3.3: (..., d_in) -> (..., d_out).
 
     weight (d_in, d_out), plain or packed; bias (d_out,) or None; activation None, 'relu', 'gelu',
-    'gelu_tanh' or 'silu'.
+    'gelu_tanh' or 'silu'. Raises as `matmul`, and ValueError for another activation.
     """
     code = _activation_code("linear", activation)
     result = backends.active().linear_directly(x, weight, bias, code, out)
@@ -202,7 +206,7 @@ def _elementwise_output(function: str, out: Floats | None, x: Array, *weights: A
 def softmax(x: ArrayLike, out: Floats | None = None) -> Floats:
     """exp(x) / sum(exp(x)) along the last axis, section 3.2.1: (..., n) -> (..., n). out may be x.
 
-    A row of -inf only gives NaN, as its sum is 0.
+    A row of -inf only gives NaN, as its sum is 0. Raises as `matmul`.
 
     >>> softmax([[1.0, 1.0, 2.0], [0.0, 0.0, 1000.0]]).round(3)
     array([[0.212, 0.212, 0.576],
@@ -225,15 +229,17 @@ def layer_norm(x: ArrayLike, gamma: ArrayLike | None = None, beta: ArrayLike | N
     (..., d) -> (..., d); gamma and beta (d,) or None each; variance is the population's;
     article=True divides by (std + eps), as the article "The Random Transformer" does. eps is
     finite and >= 0. out may be x. Where squares overflow (float32: numbers beyond 1e19 or so) the
-    variance is infinite, and the result beta or NaN.
+    variance is infinite, and the result beta or NaN. Raises as `matmul`, and ValueError for another eps.
     """
+    if article is not True and article is not False:
+        article = switch("layer_norm", "article", article)
     result = backends.active().layer_norm_directly(x, None, gamma, beta, eps, article, out)
     if result is not None:
         return result
     x, gamma, beta, _ = floating("layer_norm", x=x, gamma=gamma, beta=beta)
     eps = _check_norm("layer_norm", x, gamma, beta, eps)
     result = _elementwise_output("layer_norm", out, x, gamma, beta)
-    backends.active().layer_norm(as_rows(x), gamma, beta, eps, bool(article), as_rows(result))
+    backends.active().layer_norm(as_rows(x), gamma, beta, eps, article, as_rows(result))
     return deliver(result, out)
 
 
@@ -243,6 +249,8 @@ def add_layer_norm(x: ArrayLike, y: ArrayLike, gamma: ArrayLike | None = None, b
 
     x and y have one shape; the rest as in `layer_norm`.
     """
+    if article is not True and article is not False:
+        article = switch("add_layer_norm", "article", article)
     if y is not None:
         result = backends.active().layer_norm_directly(x, y, gamma, beta, eps, article, out)
         if result is not None:
@@ -253,7 +261,7 @@ def add_layer_norm(x: ArrayLike, y: ArrayLike, gamma: ArrayLike | None = None, b
         raise ValueError(f"add_layer_norm: y must have x's shape {x.shape}, got {y.shape}")
     result = output("add_layer_norm", out, x.shape, dtype, x, y, gamma, beta)
     backends.active().add_layer_norm(
-        as_rows(x), as_rows(y), gamma, beta, eps, bool(article), None, as_rows(result))
+        as_rows(x), as_rows(y), gamma, beta, eps, article, None, as_rows(result))
     return deliver(result, out)
 
 
@@ -286,7 +294,8 @@ def attention(q: ArrayLike, k: ArrayLike, v: ArrayLike, mask: ArrayLike | None =
     mask: boolean, broadcastable to (..., heads, T, S), True where a query may attend a key. causal: a
     query may not attend later keys, the last query and the last key being aligned. scale multiplies
     the scores, 1 / sqrt(d_key) by default. A query that may attend nothing gives zeros; keys and
-    values that it may not attend have no influence, even if they are NaN.
+    values that it may not attend have no influence, even if they are NaN. Raises as `matmul`, and
+    TypeError for a mask that is not boolean.
 
     One query, two keys; the first is like the query and gets two thirds of its attention:
 
@@ -297,6 +306,10 @@ def attention(q: ArrayLike, k: ArrayLike, v: ArrayLike, mask: ArrayLike | None =
     >>> attention(q, k, v, mask=[[False, True]])
     array([[20.]])
     """
+    if causal is not True and causal is not False:
+        causal = switch("attention", "causal", causal)
+    if return_weights is not True and return_weights is not False:
+        return_weights = switch("attention", "return_weights", return_weights)
     if mask is None and not return_weights:
         result = backends.active().attention_directly(q, k, v, causal, scale)
         if result is not None:
@@ -321,7 +334,7 @@ def attention(q: ArrayLike, k: ArrayLike, v: ArrayLike, mask: ArrayLike | None =
     batch = q.shape[0]
     out = np.empty((batch, target, d_value), dtype)
     weights = np.empty((batch, target, source), dtype) if return_weights else None
-    backends.active().attention(q, k, v, mask, bool(causal), scale, out, None, None, weights)
+    backends.active().attention(q, k, v, mask, causal, scale, out, None, None, weights)
     out = out.reshape(*leading, target, d_value)
     if weights is not None:
         return out, weights.reshape(*leading, target, source)

@@ -91,11 +91,15 @@ def metadata(path: StrPath) -> dict[str, str]:
         return _read_header(path, file, os.fstat(file.fileno()).st_size)[2]
 
 
+#: Numbers of two tensors that are compared at a time.
+COMPARED = 2**20
+
+
 class StoredTensor:
-    """A tensor in its file. shape: of the whole; path: the file's."""
+    """A tensor in its file. shape: of the whole; dtype: as the file calls it; path: the file's."""
 
     def __init__(self, path: StrPath, size: int, start: int, name: str, dtype: str, shape: Shape, begin: int) -> None:
-        self.shape, self.path = shape, path
+        self.shape, self.dtype, self.path = shape, dtype, path
         self._size, self._where = size, (start, name, dtype, shape, begin)
 
     def rows(self, first: int, end: int) -> Array:
@@ -105,6 +109,14 @@ class StoredTensor:
         """
         (rows,) = self.blocks(first, end, max(end - first, 1)) if end > first else (self._empty(0),)
         return rows
+
+    def equals(self, other: StoredTensor) -> bool:
+        """Whether both are the same bits, of one shape and type, read some rows at a time."""
+        if self.shape != other.shape or self.dtype != other.dtype:
+            return False
+        step = max(1, COMPARED // max(1, math.prod(self.shape[1:])))
+        return all(np.array_equal(one.view(np.uint8), two.view(np.uint8)) for one, two in zip(
+            self.blocks(0, self.shape[0], step), other.blocks(0, self.shape[0], step), strict=True))
 
     def blocks(self, first: int, end: int, step: int) -> Iterator[Array]:
         """The same, `step` rows at a time: a generator. Each block may lie where the one before it did."""

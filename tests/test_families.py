@@ -47,6 +47,16 @@ MODELS = {
         **fairseq(*sizes, scale_embedding=True))),
     "m2m100": lambda *sizes: transformers.M2M100ForConditionalGeneration(transformers.M2M100Config(
         **fairseq(*sizes, scale_embedding=True))),
+    "marian, untied": lambda *sizes: marian(*sizes, tie_word_embeddings=False),
+    "marian, own words, untied": lambda *sizes: marian(
+        *sizes, share_encoder_decoder_embeddings=False, decoder_vocab_size=sizes[-1] + 2, tie_word_embeddings=False),
+    "bart, untied": lambda *sizes: transformers.BartForConditionalGeneration(transformers.BartConfig(
+        **fairseq(*sizes, tie_word_embeddings=False))),
+    "m2m100, untied": lambda *sizes: transformers.M2M100ForConditionalGeneration(transformers.M2M100Config(
+        **fairseq(*sizes, tie_word_embeddings=False))),
+    "mt5": lambda d_model, heads, d_ff, layers, vocabulary: transformers.MT5ForConditionalGeneration(
+        transformers.MT5Config(vocab_size=vocabulary, d_model=d_model, d_kv=7, d_ff=d_ff, num_layers=layers,
+                               num_heads=heads, decoder_start_token_id=0)),
     "t5": t5,
     "t5, gated": lambda *sizes: t5(*sizes, feed_forward_proj="gated-gelu"),
     "flan": lambda *sizes: t5(*sizes, feed_forward_proj="gated-gelu", scale_decoder_outputs=False),
@@ -156,6 +166,34 @@ def test_shards(folder, tmp_path):
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
     source, target = [4, 5, 6], [2, 3]
     assert np.array_equal(rtfast.load(tmp_path).logits(source, target), rtfast.load(folder).logits(source, target))
+
+
+@pytest.mark.parametrize("name", ["marian", "marian, own words", "bart", "m2m100", "t5"])
+def test_tied_copies_as_older_files_hold_them(tmp_path, name):
+    """They are left out, and the result is that of the file without; one that differs is a matrix of its own."""
+    import safetensors.torch
+
+    make(name, SIZES[0], 5, tmp_path / "new")
+    path = tmp_path / "old" / "model.safetensors"
+    tensors = safetensors.torch.load_file(tmp_path / "new" / "model.safetensors")
+    of_target = next(key for key in ("model.decoder.embed_tokens.weight", "model.shared.weight", "shared.weight")
+                     if key in tensors)
+    prefix = "model." if of_target.startswith("model.") else ""
+    tensors["lm_head.weight"] = tensors[of_target].clone()
+    if of_target.endswith("shared.weight"):
+        for side in ("encoder", "decoder"):
+            tensors[f"{prefix}{side}.embed_tokens.weight"] = tensors[of_target].clone()
+    copy(tmp_path / "new", tmp_path / "old")
+    path.unlink()
+    safetensors.torch.save_file(tensors, path)
+    new, old = rtfast.load(tmp_path / "new"), rtfast.load(tmp_path / "old")
+    expected = new.logits([4, 5, 6], [2, 3])
+    assert old.config == new.config and np.array_equal(old.logits([4, 5, 6], [2, 3]), expected)
+    tensors["lm_head.weight"][3, 5] += 1
+    safetensors.torch.save_file(tensors, path)
+    other = rtfast.load(tmp_path / "old")
+    assert not other.config.tie_embeddings
+    assert np.flatnonzero(other.logits([4, 5, 6], [2, 3]) != expected).size <= 2
 
 
 @pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", "x.bin", 3])

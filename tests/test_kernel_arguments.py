@@ -231,6 +231,8 @@ REFUSED = {
     "layer_norm: beta must have shape (x.shape[-1],) = (4,), got ()":
         lambda: kernels.layer_norm(X, beta=0.0),
     "layer_norm: eps must be finite and >= 0, got -1": lambda: kernels.layer_norm(X, eps=-1),
+    "layer_norm: eps must be a number that a float can hold, got one that is larger":
+        lambda: kernels.layer_norm(X, eps=10 ** 400),
     "layer_norm: eps must be finite and >= 0, got nan": lambda: kernels.layer_norm(X, eps=np.nan),
     "add_layer_norm: eps must be finite and >= 0, got inf": lambda: kernels.add_layer_norm(X, X, eps=np.inf),
     "add_layer_norm: y must have x's shape (2, 4), got (4,)": lambda: kernels.add_layer_norm(X, X[0]),
@@ -264,6 +266,12 @@ REFUSED_TYPES = {
     "linear: bias must hold real numbers, got <U1": lambda: kernels.linear(X, W, ["a", "b", "c"]),
     "layer_norm: eps must be a number, got 'small'": lambda: kernels.layer_norm(X, eps="small"),
     "attention: scale must be a number, got [1]": lambda: kernels.attention(Q, K, V, scale=[1]),
+    "attention: causal must be True or False, got 'no'": lambda: kernels.attention(Q, K, V, causal="no"),
+    "attention: causal must be True or False, got array([ True, False])":
+        lambda: kernels.attention(Q, K, V, causal=np.array([True, False])),
+    "attention: return_weights must be True or False, got 1": lambda: kernels.attention(Q, K, V, return_weights=1),
+    "layer_norm: article must be True or False, got 'paper'": lambda: kernels.layer_norm(X, article="paper"),
+    "add_layer_norm: article must be True or False, got None": lambda: kernels.add_layer_norm(X, X, article=None),
     "attention: mask must be boolean, True where a query may attend a key, got float64; "
     "convert with mask != 0 (1 = may attend) or mask == 0 (additive mask, 0 = may attend)":
         lambda: kernels.attention(Q, K, V, FLOAT_MASK),

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from rtfast.config import Config
 
-from .source import Source, fairseq_layers, fairseq_sizes, norm
+from .source import SHARED, Source, fairseq_embeddings, fairseq_layers, fairseq_sizes, norm
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-#: Tied copies that older files hold.
-IGNORED = ("lm_head.weight", "embed_tokens.weight")
+#: The embedding that nothing uses where encoder and decoder have their own.
+IGNORED = (SHARED,)
 
 #: The first rows of the table of positions are fairseq's padding, never used.
 UNUSED_POSITIONS = 2
@@ -22,15 +22,14 @@ def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
     """The Config of config.json of either."""
     multilingual = fields["model_type"] == "mbart"
     return Config(
-        **fairseq_sizes(fields), positions="learned", output_bias=True, embedding_norm=True,
+        **fairseq_sizes(fields, names), positions="learned", output_bias=True, embedding_norm=True,
         norm_first=multilingual, final_norm=multilingual)
 
 
 def sources(config: Config) -> dict[str, Source]:
     """Our names to BART's."""
-    table = {"embedding.weight": Source(
-        ("model.shared.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",
-         "lm_head.weight"))}
+    table: dict[str, Source] = {}
+    fairseq_embeddings(table, config)
     for side in ("encoder", "decoder"):
         table[f"{side}.positions.weight"] = Source((f"model.{side}.embed_positions.weight",), skip=UNUSED_POSITIONS)
         norm(table, f"{side}.embedding", f"model.{side}.layernorm_embedding")

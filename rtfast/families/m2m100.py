@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from rtfast.config import Config, shown
 
-from .source import Source, fairseq_layers, fairseq_sizes
+from .source import SHARED, Source, fairseq_embeddings, fairseq_layers, fairseq_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-#: Tied copies that older files hold, and the sinusoids, which are computed.
-IGNORED = ("lm_head.weight", "embed_tokens.weight", "embed_positions.weight", "embed_positions.weights")
+#: The sinusoids, which are computed, and the embedding that nothing uses where encoder and decoder have their own.
+IGNORED = ("embed_positions.weight", "embed_positions.weights", SHARED)
 
 
 def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
@@ -21,14 +21,14 @@ def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
     if not isinstance(padding, int):
         raise ValueError(f"pad_token_id must be an integer, got {shown(padding)}")
     return Config(
-        **fairseq_sizes(fields), positions="tensor2tensor", position_offset=padding + 1,  # fairseq counts from there
+        **fairseq_sizes(fields, names), positions="tensor2tensor",
+        position_offset=padding + 1,  # fairseq counts from there
         output_bias=False, norm_first=True, final_norm=True)
 
 
 def sources(config: Config) -> dict[str, Source]:
     """Our names to M2M100's."""
-    table = {"embedding.weight": Source(
-        ("model.shared.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",
-         "lm_head.weight"))}
+    table: dict[str, Source] = {}
+    fairseq_embeddings(table, config)
     fairseq_layers(table, config)
     return table

@@ -98,8 +98,24 @@ def _attention(table: dict[str, Source], ours: str, layer: str, theirs: str) -> 
     norm(table, ours, f"{layer}.{theirs}_layer_norm")
 
 
-def fairseq_sizes(fields: dict[str, Any]) -> dict[str, Any]:
+#: Of the embeddings of Marian, BART and M2M100 only those that differ are among a folder's names.
+SHARED, OF_SOURCE, OF_TARGET = "model.shared.weight", "model.encoder.embed_tokens.weight", \
+    "model.decoder.embed_tokens.weight"
+OUTPUT = "lm_head.weight"
+
+
+def fairseq_embeddings(table: dict[str, Source], config: Config) -> None:
+    """Add the embeddings and an output layer of its own."""
+    table["embedding.weight"] = Source((OF_SOURCE, SHARED, OF_TARGET, OUTPUT))
+    if config.target_vocab_size is not None:
+        table["decoder.embedding.weight"] = Source((OF_TARGET, SHARED, OUTPUT))
+    if not config.tie_embeddings:
+        table["output.weight"] = Source((OUTPUT,), transposed=True)
+
+
+def fairseq_sizes(fields: dict[str, Any], names: Container[str]) -> dict[str, Any]:
     """The Config fields that Marian, BART and M2M100 say in the same words."""
+    embeddings = [name for name in (SHARED, OF_SOURCE, OF_TARGET) if name in names]
     for name in ("attention_heads", "ffn_dim"):
         if fields[f"encoder_{name}"] != fields[f"decoder_{name}"]:
             raise ValueError(f"encoder_{name} and decoder_{name} must be equal, got "
@@ -110,7 +126,8 @@ def fairseq_sizes(fields: dict[str, Any]) -> dict[str, Any]:
         "d_ff": fields["encoder_ffn_dim"], "n_encoder_layers": fields["encoder_layers"],
         "n_decoder_layers": fields["decoder_layers"], "max_length": fields["max_position_embeddings"],
         "activation": activation(fields["activation_function"]), "attention_bias": True,
-        "embedding_scale": embedding_scale(fields, d_model), "tie_embeddings": True,
+        "embedding_scale": embedding_scale(fields, d_model), "tie_embeddings": OUTPUT not in names or not embeddings,
+        "target_vocab_size": fields["vocab_size"] if len(embeddings) > 1 else None,
         "eos_id": fields.get("eos_token_id"), "pad_id": fields.get("pad_token_id"),
         "sos_id": fields.get("decoder_start_token_id"),
     }

@@ -11,8 +11,8 @@ from .source import Source, activation, linear, norm, power
 if TYPE_CHECKING:
     from collections.abc import Container
 
-#: Tied copies, and a table that the cross-attention never uses.
-IGNORED = ("embed_tokens.weight", "EncDecAttention.relative_attention_bias.weight")
+#: A table that the cross-attention never uses.
+IGNORED = ("EncDecAttention.relative_attention_bias.weight",)
 
 #: T5 has no table of positions: this is only what one sentence may take.
 MAX_LENGTH = 4096
@@ -25,7 +25,6 @@ def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
     function = form.removeprefix("gated-") if isinstance(form, str) else form
     d_model, tied = fields["d_model"], "lm_head.weight" not in names
     # Gated T5 means the tanh form by "gelu".
-    scaled = fields.get("scale_decoder_outputs", fields.get("tie_word_embeddings", True))
     return Config(
         vocab_size=fields["vocab_size"], d_model=d_model, n_heads=fields["num_heads"], d_key=fields["d_kv"],
         d_value=fields["d_kv"], d_ff=fields["d_ff"], n_encoder_layers=fields["num_layers"],
@@ -36,9 +35,22 @@ def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
         relative_buckets=fields.get("relative_attention_num_buckets", 32),
         relative_distance=fields.get("relative_attention_max_distance", 128), attention_scale=1.0,
         tie_embeddings=tied,
-        output_scale=power(d_model, -0.5) if scaled else 1.0,
+        output_scale=power(d_model, -0.5) if _is_scaled(fields) else 1.0,
         eos_id=fields.get("eos_token_id"), pad_id=fields.get("pad_token_id"),
         sos_id=_or(fields.get("decoder_start_token_id"), fields.get("pad_token_id")))
+
+
+def _is_scaled(fields: dict[str, Any]) -> bool:
+    """Whether the decoder's states are scaled for the output layer: where it is tied, unless the file says otherwise.
+
+    mT5's layer is its own. transformers wrote that it is tied from 5 on, and scales no mT5 since.
+    """
+    if "scale_decoder_outputs" in fields:
+        return bool(fields["scale_decoder_outputs"])
+    if fields.get("model_type") == "mt5":
+        version = str(fields.get("transformers_version", "")).partition(".")[0]
+        return bool(fields.get("tie_word_embeddings", False)) and not (version.isdigit() and int(version) >= 5)
+    return bool(fields.get("tie_word_embeddings", True))
 
 
 def _or(value: Any, otherwise: Any) -> Any:
