@@ -268,8 +268,7 @@ cdef int run_matmul(Op* op, Py_ssize_t batch, bint is_float) except -1:
 cdef inline bint one_thread_multiplies(Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
                                        Py_ssize_t itemsize) noexcept nogil:
     """Whether each product of a batch is best left to one thread, which packs what it does not read in place."""
-    if (m <= FEW_ROWS or m <= ROWS_OF_NARROW and n * itemsize < TILE_VECTORS * <Py_ssize_t> sizeof(vf)) and (
-            is_read_in_place(m, k, n, itemsize)):
+    if is_narrow(m, n, itemsize) or m <= FEW_ROWS and is_read_in_place(m, k, n, itemsize):
         return True
     return k * n * itemsize <= SMALL_OPERAND and (batch > 1 or num_threads == 1 or m * k * n < ALONE)
 

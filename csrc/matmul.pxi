@@ -16,7 +16,7 @@ cdef enum:
     SMALL_OPERAND = 256 << 10        # one that stays in the L2 cache if no more rows than these use it,
     ROWS_NOT_WORTH_PACKING = 128
     MOST_IN_PLACE = 64 << 20         # and one that up to three rows use: one task still, which ends soon
-    ROWS_OF_NARROW = 16              # so many use one of less than a panel as it comes, which packed could be larger than a
+    ROWS_OF_NARROW = 16              # so many use one of less than a panel, chunk by chunk
     ALONE = 4 << 20                  # multiply-adds: fewer are done sooner than packed for a second thread
     ROWS_IN_SEQUENCE = 4             # so many read a packed operand from end to end on AMD's cores
 
@@ -313,10 +313,16 @@ cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noe
     op.task = <TaskFunction> (<void*> linear_task[vec])
 
 
+cdef inline bint is_narrow(Py_ssize_t m, Py_ssize_t n, Py_ssize_t itemsize) noexcept nogil:
+    """Whether a right operand has less than a panel of columns, and so few rows to multiply that packing would take more
+    memory than they do."""
+    return m <= ROWS_OF_NARROW and n * itemsize < TILE_VECTORS * <Py_ssize_t> sizeof(vf)
+
+
 cdef inline bint is_read_in_place(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, Py_ssize_t itemsize) noexcept nogil:
     """Whether a plain right operand (k, n) is multiplied where it lies, but for what is no whole panel."""
     cdef double size = <double> k * n * itemsize
-    if m <= ROWS_OF_NARROW and n * itemsize < TILE_VECTORS * <Py_ssize_t> sizeof(vf):
+    if is_narrow(m, n, itemsize):
         return True
     return size <= (MOST_IN_PLACE if m <= FEW_ROWS else SMALL_OPERAND if m <= ROWS_NOT_WORTH_PACKING else L1_OPERAND)
 

@@ -126,8 +126,10 @@ class Translator:
         self._truncation, self._prefix = arguments.truncation, arguments.target_prefix
         self._max_batch_tokens, self._shipped = arguments.max_batch_tokens, arguments.model is None
         self.tokens = 0
-        with blaming_the_user():
+        try:
             self._model.generation.merged(**self._options)
+        except (TypeError, ValueError) as error:
+            raise UserError(as_options(str(error))) from error
 
     def __call__(self, sentences: Sequence[str], where: Sequence[str]) -> list[list[str]]:
         """Lines for each of the sentences; where: begins the message of an error in each."""
@@ -172,6 +174,13 @@ class Translator:
         text = " ".join(self._tokenizer.decode(words).splitlines())
         text = as_written(text, sentence) if self._shipped else text
         return f"{hypothesis.score:.6f}\t{text}" if self._scores else text
+
+
+def as_options(message: str) -> str:
+    """A message about `GenerationOptions` with the command line's names for them."""
+    for name in sorted(_OPTIONS, key=len, reverse=True):
+        message = message.replace(name, "--" + name.replace("_", "-"))
+    return message.replace(" where do_sample is False", "")
 
 
 def as_written(translation: str, text: str) -> str:

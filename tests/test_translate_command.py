@@ -87,6 +87,14 @@ def test_a_mark_of_utf_8_is_no_part_of_the_text(capsys, tmp_path):
     assert run(capsys, "--input", tmp_path / "in.txt") == (0, "hola mundo\n" * 2, "")
 
 
+@pytest.mark.parametrize("options, message", [
+    (["--num-return-sequences", "3"], "--num-return-sequences must be at most --num-beams 1, got 3"),
+    (["--length-penalty", "2"], "--length-penalty does nothing without --num-beams of 2 or more")])
+def test_options_have_the_command_lines_names(capsys, options, message):
+    status, _, err = run(capsys, *options, "hello world")
+    assert status == 2 and message in err
+
+
 def test_an_unknown_word_comes_without_advice_for_programs(capsys):
     status, _, err = run(capsys, "the crocodile")
     assert status == 2 and "'crocodile' is not in the vocabulary" in err and "unknown=" not in err
