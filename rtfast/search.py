@@ -81,7 +81,10 @@ def best(steps: Steps, latest: Ids, parents: Sequence[int] | Ids | None, k: int,
     scores = np.array(steps.step(latest, parents), dtype=np.float32)
     if own_logits:
         rules(scores, ids)
-        return top_k(log_softmax(scores) if log_probs else scores, k)
+        values, tokens = top_k(scores, k)
+        if log_probs:  # where the rules left no word at all, -inf
+            values = np.where(values == -np.inf, values, np.take_along_axis(log_softmax(scores), tokens, axis=1))
+        return values, tokens
     scores = log_softmax(scores)
     return top_k(rules(scores, ids) if rules else scores, k)
 

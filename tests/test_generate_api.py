@@ -280,3 +280,12 @@ def test_errors_say_which_text(backend):
                                 ("the red house", ["la casa roja"], "one and a list of 1")):
         with pytest.raises(ValueError, match=f"both be one sentence, or both lists of sentences; got {got}"):
             model.score(source, target)
+
+
+def test_scores_change_no_ids_where_the_rules_leave_no_word(backend):
+    config = small_config(vocab_size=12, eos_id=None)
+    model = rtfast.Transformer(config, random_values(config))
+    options = {"max_new_tokens": 16, "no_repeat_ngram_size": 1}
+    ids = model.generate([3, 4, 5], **options)
+    scored = model.generate([3, 4, 5], return_dict_in_generate=True, **options)
+    assert scored.ids == ids and len(ids) == 16 and scored.score == -np.inf
