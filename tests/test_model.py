@@ -376,10 +376,12 @@ def test_one_object_at_two_depths(model):
 
 
 def test_as_many_targets_as_sources(model):
-    for source, target in (([[3], [4]], [[1]]), ([3], [[1]]), ([[3]], [1]), ([[3]], [[1], [1]])):
-        with pytest.raises(ValueError, match="as many targets as sources"):
+    for source, target, message in (
+            ([[3], [4]], [[1]], "as many targets as sources"), ([[3]], [[1], [1]], "as many targets as sources"),
+            ([3], [[1]], "must both be one sentence"), ([[3]], [1], "must both be one sentence")):
+        with pytest.raises(ValueError, match=message):
             model.logits(source, target)
-        with pytest.raises(ValueError, match="as many targets as sources"):
+        with pytest.raises(ValueError, match=message):
             model.trace(source, target)
 
 
