@@ -1,5 +1,6 @@
 """Which backend runs: the environment's choice, the fastest otherwise, Python where nothing is compiled."""
 
+import platform
 import sys
 import types
 import warnings
