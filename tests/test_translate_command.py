@@ -244,7 +244,8 @@ def test_prefix_and_stream(capsys):
     (("--resume", "--force", "--output", "x"), "--resume cannot be given with --force"),
     (("--stream",), "--stream needs one sentence"), (("--stream", "a", "b"), "--stream needs one sentence"),
     (("--stream", "--num-beams", "4", "hello"), "--num-beams cannot be given with --stream"),
-    (("--src-lang", "en", "hello"), "no languages"), (("--num-return-sequences", "2", "hello"), "at most --num-beams 1"),
+    (("--src-lang", "en", "hello"), "no languages"),
+    (("--num-return-sequences", "2", "hello"), "at most --num-beams 1"),
     (("--length-penalty", "2", "hello"), "--length-penalty does nothing"),
     (("--model", "nowhere", "hello"), "nowhere"), (("--max-new-tokens", "1000", "hello"), "max_new_tokens must be")])
 def test_what_does_not_fit(capsys, arguments, message):
