@@ -282,7 +282,7 @@ cdef int size_packed_product(Op* ops, const void* a, const void* b, void* panels
     else:
         size_pack(&ops[0], <vd*> NULL)
     ops[1].arguments.linear = LinearArguments(a, k, panels, NULL, out, n, m, k, n, IDENTITY, 0, 0, 0, 0)
-    return size_linear_alone(&ops[1], m, is_float)
+    return max(size_linear_alone(&ops[1], m, is_float), members_of_op(&ops[0]))
 
 
 cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,

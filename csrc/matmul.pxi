@@ -26,10 +26,10 @@ cdef inline Py_ssize_t panels_at_once(Py_ssize_t rows) noexcept nogil:
     return 4 if rows == 1 else 2 if rows <= FEW_ROWS else 1
 
 
-cdef inline bint are_read_in_sequence(Py_ssize_t rows, Py_ssize_t b_row, const vec* like) noexcept nogil:
-    """Whether panels are read from end to end: AMD's cores then fetch by themselves, sooner than tiles do for so few rows
+cdef inline bint read_in_sequence(Py_ssize_t rows) noexcept nogil:
+    """Whether so few rows read each panel from end to end: AMD's cores then fetch by themselves, sooner than tiles do
     (measured on Zen 4)."""
-    return amd and rows <= ROWS_IN_SEQUENCE and b_row == panel_width(like)
+    return amd and rows <= ROWS_IN_SEQUENCE
 
 
 cdef void multiply_chunk(
@@ -46,7 +46,7 @@ cdef void multiply_chunk(
     cdef Py_ssize_t at_once = panels_at_once(rows), from_row = CHUNK_STRIDE if a_stride == 0 else a_stride
     cdef Py_ssize_t every = 0
     cdef const vec* ahead
-    if b_row == nr and not are_read_in_sequence(rows, b_row, a):
+    if b_row == nr and not read_in_sequence(rows):
         every = n_tiles * 128 // (nr * number_bytes(a))  # the tiles of a panel fetch the next one between them
     while at_once > 1:
         while column + at_once * nr <= columns:
@@ -231,7 +231,7 @@ cdef void product(
     b: panels, b_row = NR and b_stride = n_k * NR; or a plain matrix of whole panels, b_stride = NR. from_memory: b is
     in no cache, and a few rows have time to fetch it themselves.
     """
-    if are_read_in_sequence(rows, b_row, a):
+    if b_row == panel_width(a) and read_in_sequence(rows):
         multiply_in_sequence(a, a_stride, rows, b, n_k, columns, c, c_stride, from_memory, scratch)
     else:
         multiply_by_chunks(a, a_stride, rows, b, b_row, b_stride, n_k, columns, c, c_stride, from_memory, scratch)
@@ -359,7 +359,8 @@ cdef void multiply_edge(
 
 cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scratch) noexcept nogil:
     """One product of a batch, block by block of its rows; what is not read in place is packed first."""
-    cdef Py_ssize_t nr = panel_width(scratch), k = matmul.k, n = matmul.n, row = 0, rows, i, whole
+    cdef Py_ssize_t nr = panel_width(scratch), k = matmul.k, n = matmul.n, row = 0, i
+    cdef Py_ssize_t b_row = n, b_stride = nr, whole = n // nr * nr  # columns: all but what is no whole panel
     cdef Py_ssize_t block = rows_of_a_block(matmul.m)
     cdef const vec* a = at(<const vec*> matmul.a, task * matmul.m * k)
     cdef const vec* b = at(<const vec*> matmul.b, task * k * n)
@@ -368,23 +369,17 @@ cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scrat
     cdef vec* panels = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
     cdef bint from_memory = is_far(<double> k * n * number_bytes(scratch))
     cdef PackArguments pack
-    cdef bint in_place = is_read_in_place(matmul.m, k, n, number_bytes(scratch))
-    whole = n // nr * nr if in_place else 0  # all but what is no whole panel
-    if in_place and whole < n:
-        multiply_edge(a, matmul.m, k, at(b, whole), n, n - whole, at(out, whole), n, scratch)
-        finish(at(out, whole), n, matmul.m, n - whole, NULL if bias == NULL else at(bias, whole), matmul.activation)
-    elif not in_place:
+    if not is_read_in_place(matmul.m, k, n, number_bytes(scratch)):
         pack = PackArguments(b, n, 1, k, n, panels)
         for i in range(pack_tasks(&pack, scratch)):
             pack_task(&pack, i, scratch)
-    while row < matmul.m and (whole > 0 or not in_place):
-        rows = min(block, matmul.m - row)
-        if in_place:
-            product(at(a, row * k), k, rows, b, n, nr, k, whole, at(out, row * n), n, bias, matmul.activation,
-                    from_memory, scratch)
-        else:
-            product(at(a, row * k), k, rows, panels, nr, k * nr, k, n, at(out, row * n), n, bias, matmul.activation,
-                    False, scratch)
+        b, b_row, b_stride, whole, from_memory = panels, nr, k * nr, n, False
+    elif whole < n:
+        multiply_edge(a, matmul.m, k, at(b, whole), n, n - whole, at(out, whole), n, scratch)
+        finish(at(out, whole), n, matmul.m, n - whole, NULL if bias == NULL else at(bias, whole), matmul.activation)
+    while whole > 0 and row < matmul.m:
+        product(at(a, row * k), k, min(block, matmul.m - row), b, b_row, b_stride, k, whole, at(out, row * n), n, bias,
+                matmul.activation, from_memory, scratch)
         row += block
 
 

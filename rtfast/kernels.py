@@ -231,7 +231,7 @@ def layer_norm(x: ArrayLike, gamma: ArrayLike | None = None, beta: ArrayLike | N
     finite and >= 0. out may be x. Where squares overflow (float32: numbers beyond 1e19 or so) the
     variance is infinite, and the result beta or NaN. Raises as `matmul`, and ValueError for another eps.
     """
-    if article is not True and article is not False:
+    if article is not False:
         article = switch("layer_norm", "article", article)
     result = backends.active().layer_norm_directly(x, None, gamma, beta, eps, article, out)
     if result is not None:
@@ -249,7 +249,7 @@ def add_layer_norm(x: ArrayLike, y: ArrayLike, gamma: ArrayLike | None = None, b
 
     x and y have one shape; the rest as in `layer_norm`.
     """
-    if article is not True and article is not False:
+    if article is not False:
         article = switch("add_layer_norm", "article", article)
     if y is not None:
         result = backends.active().layer_norm_directly(x, y, gamma, beta, eps, article, out)
@@ -306,9 +306,9 @@ def attention(q: ArrayLike, k: ArrayLike, v: ArrayLike, mask: ArrayLike | None =
     >>> attention(q, k, v, mask=[[False, True]])
     array([[20.]])
     """
-    if causal is not True and causal is not False:
+    if causal is not False:
         causal = switch("attention", "causal", causal)
-    if return_weights is not True and return_weights is not False:
+    if return_weights is not False:
         return_weights = switch("attention", "return_weights", return_weights)
     if mask is None and not return_weights:
         result = backends.active().attention_directly(q, k, v, causal, scale)

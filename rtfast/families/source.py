@@ -18,6 +18,11 @@ ACTIVATIONS = {
     "gelu_fast": "gelu_tanh", "swish": "silu", "silu": "silu",
 }
 
+#: The embeddings and the output layer of Marian, BART and M2M100: of a folder's names only those that differ are left.
+SHARED = "model.shared.weight"
+OF_SOURCE, OF_TARGET = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"
+OUTPUT = "lm_head.weight"
+
 
 class Family(Protocol):
     """What a family's module has: see rtfast/families/__init__.py."""
@@ -96,12 +101,6 @@ def _attention(table: dict[str, Source], ours: str, layer: str, theirs: str) -> 
     for part, projection in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "out_proj")):
         linear(table, f"{ours}.{part}", f"{layer}.{theirs}.{projection}")
     norm(table, ours, f"{layer}.{theirs}_layer_norm")
-
-
-#: Of the embeddings of Marian, BART and M2M100 only those that differ are among a folder's names.
-SHARED, OF_SOURCE, OF_TARGET = "model.shared.weight", "model.encoder.embed_tokens.weight", \
-    "model.decoder.embed_tokens.weight"
-OUTPUT = "lm_head.weight"
 
 
 def fairseq_embeddings(table: dict[str, Source], config: Config) -> None:
