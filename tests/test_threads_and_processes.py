@@ -318,8 +318,9 @@ def test_a_fork_while_another_thread_runs_the_model(name):
 @fork_warning
 @compiled
 def test_a_signal_that_forks_in_the_middle_of_a_product(name):
-    """The child has no other threads: it computes on alone or says so, and never waits for them."""
-    x, children = np.ones((1000, 4000), np.float32), []
+    """The child has no other threads: it computes on alone or says so, and never waits for them. The product takes
+    several times as long as a run goes without looking for signals."""
+    x, children = np.ones((4000, 4000), np.float32), []
     with backends.using(name), threads(2):
         weight = kernels.pack(np.ones((4000, 2000), np.float32))
 
@@ -329,7 +330,7 @@ def test_a_signal_that_forks_in_the_middle_of_a_product(name):
 
         before = signal.signal(signal.SIGALRM, fork)
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
             deadline = time.monotonic() + 60
             while not children and time.monotonic() < deadline:
                 try:
