@@ -9,6 +9,7 @@ block by block.
 cdef enum:
     QUERY_BLOCK = 2 * TILE_ROWS  # queries whose scores are held at a time
     L2_OPERANDS = 1 << 20        # bytes of plain keys and values; those of a cache make room for a program's weights
+    L3_OPERANDS = 32 << 20       # more bytes come from memory itself
     WORTH_PACKING = 4 * QUERY_BLOCK  # queries that share the keys which a task packs
     LONG_TASK = 1 << 24          # pairs of query and key: a task ends soon, so that a run can be interrupted
 
@@ -287,9 +288,11 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
     head.key_rows, head.ancestors, head.capacity, head.from_memory = NULL, NULL, cache.capacity, True
     head.keys_slot = cache.heads * keys_numbers(cache.capacity, head.d_key)
     head.values_slot = cache.heads * cache.capacity * values_width(head.d_value, scratch)
+    head.touched, head.few_keys = amd, amd and head.n_keys <= FEW_KEYS
     if attention.k == NULL:
         if attention.ancestors != NULL and attention.reordered[0]:
             head.ancestors = attention.ancestors + sequence * attention.ancestors_row
+            head.touched = head.few_keys = False
             slot = head_number
         head.keys = at(<vec*> cache.keys, slot * keys_numbers(cache.capacity, head.d_key))
         head.next_keys = at(<const vec*> head.keys, cache.capacity * head.d_key)
@@ -303,7 +306,8 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
         head.key_rows = at(<const vec*> attention.k, slot * head.n_keys * head.d_key)
         head.next_keys = at(<const vec*> head.key_rows, head.n_keys * head.d_key)
         head.capacity = head.n_keys
-        head.from_memory = attention.n_sequences * head.n_keys * (head.d_key + head.d_value) * number_bytes(q) > L2_OPERANDS
+        n = attention.n_sequences * head.n_keys * (head.d_key + head.d_value) * number_bytes(q)
+        head.from_memory, head.touched, head.few_keys = n > L2_OPERANDS, amd and n > L3_OPERANDS, False
         head.values = at(<const vec*> attention.v, slot * head.n_keys * head.d_value)
         head.values_row = head.d_value
     if head.key_rows != NULL:

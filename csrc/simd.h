@@ -57,6 +57,8 @@ typedef uint64_t vd_bits __attribute__((vector_size(VECTOR_BYTES)));
 /* Into the L2 cache; `prefetch_near`: into the L1 cache, for what is used once and soon. */
 INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
 INLINE void prefetch_near(const void *address) { __builtin_prefetch(address, 0, 3); }
+/* A read: AMD's cores follow reads of one line after another with fetching, but not prefetches. */
+INLINE void touch(const void *address) { (void)*(const volatile char *)address; }
 
 /* Whether AMD made this CPU: its cores fetch ahead by themselves where Intel's have to be told, and the other way round. */
 INLINE int made_by_amd(void) {

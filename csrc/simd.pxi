@@ -18,6 +18,7 @@ cdef extern from "simd.h" nogil:
     enum: ROW_VECTORS_D
     void prefetch(const void* address)
     void prefetch_near(const void* address)
+    void touch(const void* address)
     bint made_by_amd()
     const void* another(const void* p)
     vf fill_f(float x)

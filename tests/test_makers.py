@@ -66,10 +66,25 @@ def test_weights_that_come_from_memory(name, as_on_both, dtype):
 
 
 @compiled
-def test_generation(name, as_on_both):
-    config = large_config(d_model=80, n_heads=5, d_ff=96)
+@both_dtypes
+def test_keys_that_come_from_memory(name, as_on_both, dtype):
+    """Plain keys and values of 32 MB and more, one query a head: read line by line first on AMD's cores."""
+    heads, width = 600, 40
+    q = normal((heads, 1, width), dtype)
+    k, v = normal((heads, 2000 // q.itemsize, width), dtype, seed=1), normal((heads, 2000 // q.itemsize, width), dtype, seed=2)
+    assert k.nbytes + v.nbytes > 32 << 20
+    assert_same_bits(*as_on_both(lambda: kernels.attention(q, k, v)))
+
+
+@compiled
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_generation(name, as_on_both, dtype, num_beams):
+    """Of few keys, less than a vector to more than four panels, and of more; a long source beside short ones."""
+    config = large_config(d_model=80, n_heads=5, d_ff=96, max_length=128, dtype=dtype)
     model = rtfast.Transformer(config, random_values(config))
-    ids = [[5 + (3 * place + t) % 20 for t in range(4 + place)] for place in range(3)]
-    amd, others = as_on_both(lambda: model.generate(ids, num_beams=4, max_new_tokens=9, return_dict_in_generate=True))
+    ids = [[5 + (3 * place + t) % 20 for t in range(length)] for place, length in enumerate((1, 5, 16, 33, 64, 65, 90))]
+    amd, others = as_on_both(lambda: model.generate(
+        ids, num_beams=num_beams, max_new_tokens=80, return_dict_in_generate=True))
     assert [one.ids for one in amd] == [one.ids for one in others]
     assert [one.score for one in amd] == [one.score for one in others]
