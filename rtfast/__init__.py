@@ -7,18 +7,39 @@
 (2, 2, 2)
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from . import article, kernels
 from .backends import backend
-from .checkpoint import CheckpointError
-from .config import Config
-from .generation_options import GenerationOptions
-from .loading import load
-from .model import Transformer
-from .search import Hypothesis
 from .threads import get_num_threads, set_num_threads
-from .tokenizer import WordTokenizer
-from .torch_modules import from_torch
-from .trace import Trace
+
+if TYPE_CHECKING:
+    from .checkpoint import CheckpointError
+    from .config import Config
+    from .generation_options import GenerationOptions
+    from .loading import load
+    from .model import Transformer
+    from .search import Hypothesis
+    from .tokenizer import WordTokenizer
+    from .torch_modules import from_torch
+    from .trace import Trace
+else:
+    #: Where the rest is. It is loaded when it is first asked for: kernels alone need none of it.
+    _HOMES = {
+        "CheckpointError": "checkpoint", "Config": "config", "GenerationOptions": "generation_options",
+        "Hypothesis": "search", "Trace": "trace", "Transformer": "model", "WordTokenizer": "tokenizer",
+        "from_torch": "torch_modules", "load": "loading",
+    }
+
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *_HOMES})
 
 __version__ = "0.1.0"
 
