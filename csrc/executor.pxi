@@ -32,7 +32,7 @@ cdef class BoundProgram:
     cdef Sizes sizes                 # of the last run, which the ops are set to
     cdef int64_t estimate            # nanoseconds of such a run on one thread
     cdef int threads                 # that its tasks are split for; 0 before the first run
-    cdef dict places                 # buffer -> (offset in the arena, dimension, width, integer)
+    cdef dict places                 # buffer -> (offset in the arena, dimension, width)
     cdef dict extras                 # (op name, extra) -> NumPy array
     cdef object program
 
@@ -130,12 +130,11 @@ cdef class Executor:
         """Give the program's buffers their places in the arena from `start` on; where they end."""
         slots, placed = bound.program.plan_slots(reuse)
         offsets = []
-        for dimension, width, integer in slots:
+        for dimension, width in slots:
             offsets.append(start)
-            size = 8 if integer or not self.is_float else 4
-            start += (self.capacity.rows(dimension) * width * size + 127) // 64 * 64
+            start += (self.capacity.rows(dimension) * width * (4 if self.is_float else 8) + 127) // 64 * 64
         for buffer, slot in placed.items():
-            bound.places[buffer] = (offsets[slot], buffer.dimension, buffer.width, buffer.integer)
+            bound.places[buffer] = (offsets[slot], buffer.dimension, buffer.width)
         return start
 
     cdef extra_array(self, op, form):
@@ -414,9 +413,9 @@ cdef class Executor:
         """A copy of a buffer's rows after a run: (rows, width)."""
         import numpy
         cdef BoundProgram bound = self.programs[which]
-        _, dimension, width, integer = bound.places[buffer]
+        _, dimension, width = bound.places[buffer]
         rows = self.sizes.rows[DIMENSIONS[dimension]]
-        out = numpy.empty((rows, width), numpy.int64 if integer else self.weights.dtype)
+        out = numpy.empty((rows, width), self.weights.dtype)
         if out.size:
             memcpy(address(out), self.buffer(bound, buffer), out.nbytes)
         return out

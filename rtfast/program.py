@@ -24,12 +24,11 @@ SOURCE, TARGET, OUTPUT = "source", "target", "output"
 
 @dataclass(eq=False)
 class Buffer:
-    """An intermediate matrix (rows of `dimension`, `width`), or of word ids where `integer`."""
+    """An intermediate matrix (rows of `dimension`, `width`)."""
 
     name: str
     dimension: str
     width: int
-    integer: bool = False
 
 
 @dataclass(eq=False)
@@ -101,9 +100,9 @@ class Program:
 
     # Building -----------------------------------------------------------------------------
 
-    def buffer(self, name: str, dimension: str, width: int, integer: bool = False) -> Buffer:
+    def buffer(self, name: str, dimension: str, width: int) -> Buffer:
         """A new buffer."""
-        made = Buffer(name, dimension, width, integer)
+        made = Buffer(name, dimension, width)
         self.buffers.append(made)
         return made
 
@@ -137,8 +136,8 @@ class Program:
 
     # Running ------------------------------------------------------------------------------
 
-    def plan_slots(self, reuse: bool = True) -> tuple[list[tuple[str, int, bool]], dict[Buffer, int]]:
-        """Give each buffer a slot of the workspace; the slots as a list of (dimension, width, integer).
+    def plan_slots(self, reuse: bool = True) -> tuple[list[tuple[str, int]], dict[Buffer, int]]:
+        """Give each buffer a slot of the workspace; the slots as a list of (dimension, width).
 
         A slot is free for another buffer once the last op that reads its buffer is done. A trace
         passes reuse=False: then every intermediate is still there at the end.
@@ -150,23 +149,22 @@ class Program:
                     last_use[_buffer_of(operand)] = i
         for result in self.results.values():
             last_use[result] = len(self.ops)
-        slots: list[tuple[str, int, bool]] = []
+        slots: list[tuple[str, int]] = []
         owner: list[Buffer] = []
         placed: dict[Buffer, int] = {}
         for i, op in enumerate(self.ops):
             made = op.output
             if made is None or made in placed:
                 continue
-            kind = (made.dimension, made.integer)
-            fit = [s for s, (dimension, _, integer) in enumerate(slots)
-                   if reuse and (dimension, integer) == kind and last_use[owner[s]] < i]
+            fit = [s for s, (dimension, _) in enumerate(slots)
+                   if reuse and dimension == made.dimension and last_use[owner[s]] < i]
             if fit:
                 slot = min(fit, key=lambda s: abs(slots[s][1] - made.width))
-                slots[slot] = (made.dimension, max(slots[slot][1], made.width), made.integer)
+                slots[slot] = (made.dimension, max(slots[slot][1], made.width))
                 owner[slot] = made
             else:
                 slot = len(slots)
-                slots.append((made.dimension, made.width, made.integer))
+                slots.append((made.dimension, made.width))
                 owner.append(made)
             placed[made] = slot
         return slots, placed

@@ -107,8 +107,7 @@ class Executor:
         return [t.extra for t in self._programs[which].traced if t.op is op and t.extra]
 
     def _new(self, op: Op) -> Array:
-        dtype = np.int64 if op.output.integer else self._weights.dtype
-        return np.empty((self._rows[op.output.dimension], op.output.width), dtype)
+        return np.empty((self._rows[op.output.dimension], op.output.width), self._weights.dtype)
 
     # One method for each kind of op ---------------------------------------------------------
 
