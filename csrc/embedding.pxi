@@ -79,21 +79,21 @@ cdef void size_gather(Op* op, Py_ssize_t rows, int threads, const vec* like) noe
 cdef void argmax_task(const ArgmaxArguments* argmax, Py_ssize_t task, vec* scratch) noexcept nogil:
     """The first largest number of one row; a NaN counts as the largest, as in NumPy."""
     cdef const vec* x = at(<const vec*> argmax.x, task * argmax.width)
-    cdef Py_ssize_t i = 0, end, n = argmax.width, block = 4 * lanes(scratch), best = 0
+    cdef Py_ssize_t i = 0, j, n = argmax.width, block = 4 * lanes(scratch), best = 0
     cdef double top = number(x, 0), candidate
+    cdef uint64_t bits
     while i < n:
-        end = min(n, i + block)
-        if end == i + block and not any_larger_or_nan(at(x, i), top):
-            i = end
-            continue
-        while i < end:
-            candidate = number(x, i)
+        bits = larger_or_nan(at(x, i), top) if i + block <= n else first_bits(n - i)
+        while bits != 0:
+            j = i + lowest_bit(bits)
+            bits &= bits - 1
+            candidate = number(x, j)
             if candidate != candidate:
-                argmax.out[task] = i
+                argmax.out[task] = j
                 return
             if candidate > top:
-                top, best = candidate, i
-            i += 1
+                top, best = candidate, j
+        i += block
     argmax.out[task] = best
 
 

@@ -30,20 +30,27 @@ cdef inline double largest_lane(const vec* values) noexcept nogil:
         return largest_of_16_d(values)
 
 
-cdef inline bint any_larger_or_nan(const vec* x, double limit) noexcept nogil:
-    """Whether one of 4 vectors holds a number above limit, or a NaN."""
+cdef inline uint64_t larger_or_nan(const vec* x, double limit) noexcept nogil:
+    """A bit for each number in 4 vectors that is above limit, or a NaN."""
     cdef vec most = constant(limit, x)
     cdef Py_ssize_t width = lanes(x)
-    return (not_at_most(load(x, 0), most) | not_at_most(load(x, width), most)
-            | not_at_most(load(x, 2 * width), most) | not_at_most(load(x, 3 * width), most)) != 0
+    return (<uint64_t> not_at_most(load(x, 0), most) | <uint64_t> not_at_most(load(x, width), most) << width
+            | <uint64_t> not_at_most(load(x, 2 * width), most) << 2 * width
+            | <uint64_t> not_at_most(load(x, 3 * width), most) << 3 * width)
 
 
-cdef inline bint any_not_below(const vec* x, double limit) noexcept nogil:
-    """Whether one of 4 vectors holds a number that is not below limit."""
+cdef inline uint64_t not_below(const vec* x, double limit) noexcept nogil:
+    """A bit for each number in 4 vectors that is not below limit."""
     cdef vec least = constant(limit, x)
     cdef Py_ssize_t width = lanes(x)
-    return (not_less(load(x, 0), least) | not_less(load(x, width), least)
-            | not_less(load(x, 2 * width), least) | not_less(load(x, 3 * width), least)) != 0
+    return (<uint64_t> not_less(load(x, 0), least) | <uint64_t> not_less(load(x, width), least) << width
+            | <uint64_t> not_less(load(x, 2 * width), least) << 2 * width
+            | <uint64_t> not_less(load(x, 3 * width), least) << 3 * width)
+
+
+cdef inline uint64_t first_bits(Py_ssize_t n) noexcept nogil:
+    """n of 1 to 64 bits."""
+    return <uint64_t> -1 >> (64 - n)
 
 
 cdef inline double rounded(double x, const vec* like) noexcept nogil:

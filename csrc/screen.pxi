@@ -205,62 +205,156 @@ cdef inline Py_ssize_t place_in(double value, int64_t id, double* best, const in
     return place
 
 
-cdef void pick_task(const PickArguments* pick, Py_ssize_t task, vf* scratch) noexcept nogil:
-    """The k likeliest words of one row and their logits."""
-    cdef const vf* x = at(<const vf*> pick.x, task * pick.d_in)
-    cdef const vf* upper = at(<const vf*> pick.upper, task * pick.upper_stride)
-    cdef vf* values = at(<vf*> pick.values, task * pick.stride)
-    cdef int64_t* ids = pick.ids + task * pick.stride
-    cdef vf* logits = at(scratch, product_scratch_bytes(scratch) // 4)  # of a panel
-    cdef double best[MOST_TOP]
-    cdef int64_t promising[MOST_TOP]
-    cdef double bound[MOST_TOP]
-    cdef Py_ssize_t k = min(pick.options[0], pick.d_out), found = 0, n = 0, i, j, place, panel = -1, width = 4 * lanes(x)
+# The likeliest words of one row so far, descending, and what it takes to try others.
+cdef struct Pick:
+    const PickArguments* arguments
+    const void* upper            # (d_out,)
+    bint usable                  # whether upper bounds say anything
+    Py_ssize_t k, found          # words wanted, and there
+    double[MOST_TOP] best
+    int64_t* ids
+    Py_ssize_t[2] panels         # to be tried together
+    Py_ssize_t n_panels
+    void* logits                 # of these
+    void* scratch
+
+
+cdef void try_panels(Pick* pick, const vf* x) noexcept nogil:
+    """Compute the logits of the panels that wait, and take the words that belong among the likeliest.
+
+    Two panels at a time: each alone is one chain of multiply-adds.
+    """
+    cdef const PickArguments* arguments = pick.arguments
+    cdef Py_ssize_t nr = panel_width(x), d_in = arguments.d_in, k = 0, chunk, columns, i, j, place
+    cdef Py_ssize_t width = pick.n_panels * nr, last = pick.panels[pick.n_panels - 1]
+    cdef const vf* panels = at(<const vf*> arguments.weight, pick.panels[0] * nr * d_in)
+    cdef vf* logits = <vf*> pick.logits
     cdef double candidate
-    cdef bint usable = True
-    for i in range(pick.d_in):
-        usable = usable and abs_(number(x, i)) < HUGE_NUMBER
-    if usable:  # start with the k of the highest bounds
-        i = 0
-        while i < pick.d_out:
-            if n == k and i + width <= pick.d_out and not any_larger_or_nan(at(upper, i), bound[k - 1]):
-                i += width
+    while True:  # once even where d_in is 0
+        chunk = min(CHUNK, d_in - k)
+        multiply_chunk(at(x, k), d_in, 1, at(panels, k * nr), nr, (last - pick.panels[0]) * nr * d_in, chunk, 0, width,
+                       logits, width, k > 0, panels, False, <vf*> pick.scratch)
+        k += chunk
+        if k >= d_in:
+            break
+    for i in range(pick.n_panels):
+        j = pick.panels[i] * nr
+        columns = min(nr, arguments.d_out - j)
+        if arguments.bias != NULL:
+            finish(at(logits, i * nr), width, 1, columns, at(<const vf*> arguments.bias, j), IDENTITY)
+        for j in range(j, j + columns):
+            if pick.usable and pick.found == pick.k and number(<const vf*> pick.upper, j) < pick.best[pick.k - 1]:
                 continue
-            for j in range(i, min(i + width, pick.d_out)):
-                candidate = number(upper, j)
-                if n < k or candidate > bound[k - 1]:
-                    place = place_in(candidate, j, bound, promising, n)
-                    n = min(n + 1, k)
-                    insert(candidate, j, bound, promising, place, n)
-            i += width
-        for i in range(k):
-            panel_logits(pick, x, promising[i], &panel, logits, scratch)
-            candidate = number(logits, promising[i] % panel_width(x))
-            place = place_in(candidate, promising[i], best, ids, found)
-            found += 1
-            insert(candidate, promising[i], best, ids, place, found)
+            candidate = number(logits, i * nr + j % nr)
+            if pick.found == pick.k and not (ranks_before(candidate, pick.best[pick.k - 1]) or (
+                    candidate == pick.best[pick.k - 1] and j < pick.ids[pick.k - 1])):
+                continue
+            if candidate != candidate:  # a NaN comes before all but the NaNs before it
+                place = 0
+                while place < pick.found and pick.best[place] != pick.best[place]:
+                    place += 1
+            else:
+                place = place_in(candidate, j, pick.best, pick.ids, pick.found)
+            if place >= 0:
+                pick.found = min(pick.found + 1, pick.k)
+                insert(candidate, j, pick.best, pick.ids, place, pick.found)
+    pick.n_panels = 0
+
+
+cdef inline void try_panel(Pick* pick, Py_ssize_t panel, const vf* x) noexcept nogil:
+    """Compute the panel's logits, together with another one's if there is another."""
+    if pick.n_panels > 0 and pick.panels[0] == panel:
+        return
+    pick.panels[pick.n_panels] = panel
+    pick.n_panels += 1
+    if pick.n_panels == 2:
+        try_panels(pick, x)
+
+
+cdef inline bint none_is_huge(const vf* x, Py_ssize_t n) noexcept nogil:
+    """Whether bounds of a row's products can be relied on: no NaN either."""
+    cdef Py_ssize_t i = 0, block = 4 * lanes(x)
+    while i + block <= n:
+        if larger_or_nan(at(x, i), HUGE_NUMBER) != 0 or not_below(at(x, i), -HUGE_NUMBER) != first_bits(block):
+            return False
+        i += block
+    while i < n:
+        if not abs_(number(x, i)) < HUGE_NUMBER:
+            return False
+        i += 1
+    return True
+
+
+cdef Py_ssize_t highest_bounds(const Pick* pick, int64_t* promising, const vf* upper) noexcept nogil:
+    """The k words of the highest bounds; how many they are."""
+    cdef double bound[MOST_TOP]
+    cdef Py_ssize_t d_out = pick.arguments.d_out, k = pick.k, i = 0, j, n = 0, place, block = 4 * lanes(upper)
+    cdef double candidate
+    cdef uint64_t bits
+    while i < d_out:
+        bits = first_bits(min(block, d_out - i))
+        if n == k and i + block <= d_out:
+            bits = larger_or_nan(at(upper, i), bound[k - 1])
+        while bits != 0:
+            j = i + lowest_bit(bits)
+            bits &= bits - 1
+            candidate = number(upper, j)
+            if n < k or candidate > bound[k - 1]:
+                place = place_in(candidate, j, bound, promising, n)
+                n = min(n + 1, k)
+                insert(candidate, j, bound, promising, place, n)
+        i += block
+    return n
+
+
+cdef inline uint64_t to_try(const Pick* pick, const vf* upper, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """A bit for each of n words from `first` on, up to four vectors of them, that may be among the likeliest."""
+    cdef uint64_t bits = 0
+    cdef Py_ssize_t j
+    if not pick.usable:
+        return first_bits(n)
+    if n == 4 * lanes(upper):
+        return not_below(at(upper, first), pick.best[pick.k - 1])
+    for j in range(n):
+        if not number(upper, first + j) < pick.best[pick.k - 1]:
+            bits |= <uint64_t> 1 << j
+    return bits
+
+
+cdef void pick_task(const PickArguments* arguments, Py_ssize_t task, vf* scratch) noexcept nogil:
+    """The k likeliest words of one row and their logits."""
+    cdef const vf* x = at(<const vf*> arguments.x, task * arguments.d_in)
+    cdef const vf* upper = at(<const vf*> arguments.upper, task * arguments.upper_stride)
+    cdef vf* values = at(<vf*> arguments.values, task * arguments.stride)
+    cdef int64_t promising[MOST_TOP]
+    cdef Py_ssize_t nr = panel_width(x), d_out = arguments.d_out, i, j, block = 4 * lanes(x), tried = -1
+    cdef uint64_t bits
+    cdef Pick pick
+    pick.arguments, pick.upper, pick.found, pick.n_panels = arguments, upper, 0, 0
+    pick.k = min(arguments.options[0], d_out)
+    pick.ids = arguments.ids + task * arguments.stride
+    pick.scratch = scratch
+    pick.logits = at(scratch, product_scratch_bytes(scratch) // 4)
+    pick.usable = none_is_huge(x, arguments.d_in)
+    if pick.usable:  # start with the k of the highest bounds
+        for i in range(highest_bounds(&pick, promising, upper)):
+            try_panel(&pick, promising[i] // nr, x)
+        if pick.n_panels > 0:
+            tried = pick.panels[pick.n_panels - 1]
+            try_panels(&pick, x)
     i = 0
-    while i < pick.d_out:  # and go on with all that may be as good as the last of them
-        if usable and i + width <= pick.d_out and not any_not_below(at(upper, i), best[k - 1]):
-            i += width
-            continue
-        for j in range(i, min(i + width, pick.d_out)):
-            if usable and number(upper, j) < best[k - 1]:
-                continue
-            panel_logits(pick, x, j, &panel, logits, scratch)
-            candidate = number(logits, j % panel_width(x))
-            if found < k or ranks_before(candidate, best[k - 1]) or (candidate == best[k - 1] and j < ids[k - 1]):
-                place = place_in(candidate, j, best, ids, found)
-                if candidate != candidate:  # a NaN comes before all but the NaNs before it
-                    place = 0
-                    while place < found and best[place] != best[place]:
-                        place += 1
-                if place >= 0:
-                    found = min(found + 1, k)
-                    insert(candidate, j, best, ids, place, found)
-        i += width
-    for i in range(k):
-        put(values, i, best[i])
+    while i < d_out:  # and go on with all that may be as good as the last of them
+        bits = to_try(&pick, upper, i, min(block, d_out - i))
+        while bits != 0:
+            j = (i + lowest_bit(bits)) // nr
+            bits &= <uint64_t> 0 if (j + 1) * nr - i >= 64 else <uint64_t> -1 << ((j + 1) * nr - i)
+            if j != tried:
+                try_panel(&pick, j, x)
+        i += block
+    if pick.n_panels > 0:
+        try_panels(&pick, x)
+    for i in range(pick.k):
+        put(values, i, pick.best[i])
 
 
 cdef inline void insert(double value, int64_t id, double* best, int64_t* ids, Py_ssize_t place, Py_ssize_t n) noexcept nogil:
@@ -272,23 +366,10 @@ cdef inline void insert(double value, int64_t id, double* best, int64_t* ids, Py
     best[place], ids[place] = value, id
 
 
-cdef void panel_logits(
-    const PickArguments* pick, const vf* x, Py_ssize_t column, Py_ssize_t* panel, vf* logits, vf* scratch,
-) noexcept nogil:
-    """The logits of the panel that holds a column, unless `panel` says that they are there."""
-    cdef Py_ssize_t nr = panel_width(x), first = column // nr * nr
-    if panel[0] == first:
-        return
-    panel[0] = first
-    product(x, pick.d_in, 1, at(<const vf*> pick.weight, first * pick.d_in), nr, pick.d_in * nr, pick.d_in,
-            min(nr, pick.d_out - first), logits, nr,
-            NULL if pick.bias == NULL else at(<const vf*> pick.bias, first), IDENTITY, False, scratch)
-
-
 cdef void size_pick(Op* op, Py_ssize_t rows, int threads, const void* like) noexcept nogil:
     cdef PickArguments* pick = &op.arguments.pick
     pick.rows = rows
     op.n_tasks = rows
     op.nanoseconds = rows * (pick.d_out // 4 + 20000)
-    op.scratch_bytes = product_scratch_bytes(<vf*> NULL) + MOST_PANEL * 4
+    op.scratch_bytes = product_scratch_bytes(<vf*> NULL) + 2 * MOST_PANEL * 4
     op.task = <TaskFunction> (<void*> pick_task)

@@ -60,6 +60,9 @@ INLINE void prefetch_near(const void *address) { __builtin_prefetch(address, 0, 
 /* A read: AMD's cores follow reads of one line after another with fetching, but not prefetches. */
 INLINE void touch(const void *address) { (void)*(const volatile char *)address; }
 
+/* The place of the lowest bit of some. */
+INLINE int lowest_bit(uint64_t bits) { return __builtin_ctzll(bits); }
+
 /* Whether AMD made this CPU: its cores fetch ahead by themselves where Intel's have to be told, and the other way round. */
 INLINE int made_by_amd(void) {
 #if defined(__x86_64__)

@@ -20,6 +20,7 @@ cdef extern from "simd.h" nogil:
     void prefetch_near(const void* address)
     void touch(const void* address)
     bint made_by_amd()
+    int lowest_bit(uint64_t bits)
     const void* another(const void* p)
     vf fill_f(float x)
     vd fill_d(double x)

@@ -33,24 +33,24 @@ cdef void top_task(const TopArguments* top, Py_ssize_t task, vec* scratch) noexc
     cdef vec* values = at(<vec*> top.values, task * top.stride)
     cdef int64_t* ids = top.ids + task * top.stride
     cdef double best[MOST_TOP]
-    cdef Py_ssize_t i = 0, end, n = top.width, block = 4 * lanes(scratch), found = 0, place
+    cdef Py_ssize_t i = 0, j, n = top.width, block = 4 * lanes(scratch), found = 0, place
     cdef Py_ssize_t k = min(top.options[0], n)
     cdef double candidate, largest, log_sum
+    cdef uint64_t bits
     while i < n:
-        end = min(n, i + block)
-        if found == k and end == i + block and not any_larger_or_nan(at(x, i), best[k - 1]):
-            i = end
-            continue
-        while i < end:
-            candidate = number(x, i)
+        bits = larger_or_nan(at(x, i), best[k - 1]) if found == k and i + block <= n else first_bits(min(block, n - i))
+        while bits != 0:
+            j = i + lowest_bit(bits)
+            bits &= bits - 1
+            candidate = number(x, j)
             if found < k or ranks_before(candidate, best[k - 1]):
                 place = found if found < k else k - 1
                 found = min(found + 1, k)
                 while place > 0 and ranks_before(candidate, best[place - 1]):
                     best[place], ids[place] = best[place - 1], ids[place - 1]
                     place -= 1
-                best[place], ids[place] = candidate, i
-            i += 1
+                best[place], ids[place] = candidate, j
+        i += block
     if top.options[1]:
         largest = best[0]
         log_sum = log_sum_of_powers(x, n, largest)
