@@ -122,10 +122,28 @@ def test_weights_that_bytes_cannot_say(screening, value):
             assert made.generate([3, 4], 12) == plain.generate([3, 4], 12)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e25])
-def test_states_that_bytes_cannot_say(screening, value):
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_last_words_are_the_likeliest_though_others_have_higher_bounds(screening, k):
+    """4099 words are no whole number of vectors."""
+    config = config_of(d_model=40, d_key=5, d_value=5, output_bias=False)
+    weights = random_values(config)
+    last = f"decoder.layers.{config.n_decoder_layers - 1}.feed_forward.norm"
+    weights[f"{last}.gamma"][:], weights[f"{last}.beta"][:] = 0, 1  # so the state is ones
+    w = weights["output.weight"]
+    w[:] = np.linspace(0.5, 1, 40)[:, None]
+    w[0], w[1] = 30, -30  # no part of a logit, but of what a bound allows for
+    w[:, -3:] *= np.float32([1.001, 1.003, 1.002])
+    w[:2, -3:] = 0
+    (values, ids), logits = both(config, weights, 2, k)
+    assert_top((values, ids), logits, k)
+    assert set(ids.ravel()) <= {WORDS - 3, WORDS - 2, WORDS - 1}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e25, -1e25])
+@pytest.mark.parametrize("d_model", [40, 80])
+def test_states_that_bytes_cannot_say(screening, value, d_model):
     """All logits of such a row are computed, and its neighbours are what they were."""
-    config = config_of(d_model=40, d_key=5, d_value=5, norm=False)
+    config = config_of(d_model=d_model, d_key=5, d_value=5, norm=False)
     weights = random_values(config)
     weights["embedding.weight"][3] = value
     (values, ids), logits = both(config, weights, 4, 3)
