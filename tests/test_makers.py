@@ -69,9 +69,8 @@ def test_weights_that_come_from_memory(name, as_on_both, dtype):
 @both_dtypes
 def test_keys_that_come_from_memory(name, as_on_both, dtype):
     """Plain keys and values of 32 MB and more, one query a head: read line by line first on AMD's cores."""
-    heads, width = 600, 40
-    q = normal((heads, 1, width), dtype)
-    k, v = normal((heads, 2000 // q.itemsize, width), dtype, seed=1), normal((heads, 2000 // q.itemsize, width), dtype, seed=2)
+    q = normal((600, 1, 40), dtype)
+    k, v = (normal((600, 2000 // q.itemsize, 40), dtype, seed=seed) for seed in (1, 2))
     assert k.nbytes + v.nbytes > 32 << 20
     assert_same_bits(*as_on_both(lambda: kernels.attention(q, k, v)))
 
