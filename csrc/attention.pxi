@@ -275,7 +275,7 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
     cdef Py_ssize_t length = beams if beams != 1 else attention.starts[sequence + 1] - first
     cdef Py_ssize_t end = length if beams > 1 else min(t + per_task, length)
     cdef Py_ssize_t slot = attention.slots[sequence] * cache.heads + head_number
-    cdef Py_ssize_t row = (sequence * cache.heads + head_number) * attention.longest, n
+    cdef Py_ssize_t row = (sequence * cache.heads + head_number) * attention.longest, n, operands
     cdef vec* dense = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
     cdef vec* scores = at(dense, cache.capacity)
     cdef vec* room = at(scores, QUERY_BLOCK * cache.capacity)
@@ -306,8 +306,9 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
         head.key_rows = at(<const vec*> attention.k, slot * head.n_keys * head.d_key)
         head.next_keys = at(<const vec*> head.key_rows, head.n_keys * head.d_key)
         head.capacity = head.n_keys
-        n = attention.n_sequences * head.n_keys * (head.d_key + head.d_value) * number_bytes(q)
-        head.from_memory, head.touched, head.few_keys = n > L2_OPERANDS, amd and n > L3_OPERANDS, False
+        operands = attention.n_sequences * head.n_keys * (head.d_key + head.d_value) * number_bytes(q)
+        head.from_memory = operands > L2_OPERANDS
+        head.touched, head.few_keys = amd and operands > L3_OPERANDS, False
         head.values = at(<const vec*> attention.v, slot * head.n_keys * head.d_value)
         head.values_row = head.d_value
     if head.key_rows != NULL:

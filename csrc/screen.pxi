@@ -225,18 +225,13 @@ cdef void try_panels(Pick* pick, const vf* x) noexcept nogil:
     Two panels at a time: each alone is one chain of multiply-adds.
     """
     cdef const PickArguments* arguments = pick.arguments
-    cdef Py_ssize_t nr = panel_width(x), d_in = arguments.d_in, k = 0, chunk, columns, i, j, place
+    cdef Py_ssize_t nr = panel_width(x), d_in = arguments.d_in, columns, i, j, place
     cdef Py_ssize_t width = pick.n_panels * nr, last = pick.panels[pick.n_panels - 1]
     cdef const vf* panels = at(<const vf*> arguments.weight, pick.panels[0] * nr * d_in)
     cdef vf* logits = <vf*> pick.logits
     cdef double candidate
-    while True:  # once even where d_in is 0
-        chunk = min(CHUNK, d_in - k)
-        multiply_chunk(at(x, k), d_in, 1, at(panels, k * nr), nr, (last - pick.panels[0]) * nr * d_in, chunk, 0, width,
-                       logits, width, k > 0, panels, False, <vf*> pick.scratch)
-        k += chunk
-        if k >= d_in:
-            break
+    multiply_by_chunks(x, d_in, 1, panels, nr, (last - pick.panels[0]) * nr * d_in, d_in, width, logits, width, False,
+                       <vf*> pick.scratch)
     for i in range(pick.n_panels):
         j = pick.panels[i] * nr
         columns = min(nr, arguments.d_out - j)
@@ -285,28 +280,6 @@ cdef inline bint none_is_huge(const vf* x, Py_ssize_t n) noexcept nogil:
     return True
 
 
-cdef Py_ssize_t highest_bounds(const Pick* pick, int64_t* promising, const vf* upper) noexcept nogil:
-    """The k words of the highest bounds; how many they are."""
-    cdef double bound[MOST_TOP]
-    cdef Py_ssize_t d_out = pick.arguments.d_out, k = pick.k, i = 0, j, n = 0, place, block = 4 * lanes(upper)
-    cdef double candidate
-    cdef uint64_t bits
-    while i < d_out:
-        bits = first_bits(min(block, d_out - i))
-        if n == k and i + block <= d_out:
-            bits = larger_or_nan(at(upper, i), bound[k - 1])
-        while bits != 0:
-            j = i + lowest_bit(bits)
-            bits &= bits - 1
-            candidate = number(upper, j)
-            if n < k or candidate > bound[k - 1]:
-                place = place_in(candidate, j, bound, promising, n)
-                n = min(n + 1, k)
-                insert(candidate, j, bound, promising, place, n)
-        i += block
-    return n
-
-
 cdef inline uint64_t to_try(const Pick* pick, const vf* upper, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """A bit for each of n words from `first` on, up to four vectors of them, that may be among the likeliest."""
     cdef uint64_t bits = 0
@@ -326,6 +299,7 @@ cdef void pick_task(const PickArguments* arguments, Py_ssize_t task, vf* scratch
     cdef const vf* x = at(<const vf*> arguments.x, task * arguments.d_in)
     cdef const vf* upper = at(<const vf*> arguments.upper, task * arguments.upper_stride)
     cdef vf* values = at(<vf*> arguments.values, task * arguments.stride)
+    cdef double bounds[MOST_TOP]
     cdef int64_t promising[MOST_TOP]
     cdef Py_ssize_t nr = panel_width(x), d_out = arguments.d_out, i, j, block = 4 * lanes(x), tried = -1
     cdef uint64_t bits
@@ -337,7 +311,8 @@ cdef void pick_task(const PickArguments* arguments, Py_ssize_t task, vf* scratch
     pick.logits = at(scratch, product_scratch_bytes(scratch) // 4)
     pick.usable = none_is_huge(x, arguments.d_in)
     if pick.usable:  # start with the k of the highest bounds
-        for i in range(highest_bounds(&pick, promising, upper)):
+        find_largest(upper, d_out, pick.k, bounds, promising)
+        for i in range(pick.k):
             try_panel(&pick, promising[i] // nr, x)
         if pick.n_panels > 0:
             tried = pick.panels[pick.n_panels - 1]
@@ -347,7 +322,7 @@ cdef void pick_task(const PickArguments* arguments, Py_ssize_t task, vf* scratch
         bits = to_try(&pick, upper, i, min(block, d_out - i))
         while bits != 0:
             j = (i + lowest_bit(bits)) // nr
-            bits &= <uint64_t> 0 if (j + 1) * nr - i >= 64 else <uint64_t> -1 << ((j + 1) * nr - i)
+            bits &= ~first_bits((j + 1) * nr - i)
             if j != tried:
                 try_panel(&pick, j, x)
         i += block

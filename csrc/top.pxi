@@ -27,15 +27,10 @@ cdef double log_sum_of_powers(const vec* x, Py_ssize_t n, double largest) noexce
     return log(add_lanes(sums))
 
 
-cdef void top_task(const TopArguments* top, Py_ssize_t task, vec* scratch) noexcept nogil:
-    """The k largest of one row, descending, of equal ones the first first; or their log-softmax."""
-    cdef const vec* x = at(<const vec*> top.x, task * top.width)
-    cdef vec* values = at(<vec*> top.values, task * top.stride)
-    cdef int64_t* ids = top.ids + task * top.stride
-    cdef double best[MOST_TOP]
-    cdef Py_ssize_t i = 0, j, n = top.width, block = 4 * lanes(scratch), found = 0, place
-    cdef Py_ssize_t k = min(top.options[0], n)
-    cdef double candidate, largest, log_sum
+cdef inline void find_largest(const vec* x, Py_ssize_t n, Py_ssize_t k, double* best, int64_t* ids) noexcept nogil:
+    """The k <= n largest numbers of a row and where they are: descending, of equal ones the first first."""
+    cdef Py_ssize_t i = 0, j, block = 4 * lanes(x), found = 0, place
+    cdef double candidate
     cdef uint64_t bits
     while i < n:
         bits = larger_or_nan(at(x, i), best[k - 1]) if found == k and i + block <= n else first_bits(min(block, n - i))
@@ -51,6 +46,16 @@ cdef void top_task(const TopArguments* top, Py_ssize_t task, vec* scratch) noexc
                     place -= 1
                 best[place], ids[place] = candidate, j
         i += block
+
+
+cdef void top_task(const TopArguments* top, Py_ssize_t task, vec* scratch) noexcept nogil:
+    """The k largest of one row, or their log-softmax."""
+    cdef const vec* x = at(<const vec*> top.x, task * top.width)
+    cdef vec* values = at(<vec*> top.values, task * top.stride)
+    cdef double best[MOST_TOP]
+    cdef Py_ssize_t n = top.width, k = min(top.options[0], n), place
+    cdef double largest, log_sum
+    find_largest(x, n, k, best, top.ids + task * top.stride)
     if top.options[1]:
         largest = best[0]
         log_sum = log_sum_of_powers(x, n, largest)

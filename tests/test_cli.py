@@ -55,6 +55,23 @@ def test_the_library_does_not_import_the_command():
     assert not {"rtfast.cli", "rtfast.show", *(module for module, _ in cli.COMMANDS.values())} & set(imported)
 
 
+def test_kernels_alone_load_no_model():
+    """`import rtfast` is to take little longer than `import numpy`; every name is there for who asks."""
+    code = """if True:
+        import sys
+        import rtfast
+        rtfast.kernels.softmax([1.0, 2.0])
+        print(*(name for name in sys.modules if name.startswith("rtfast.")))
+        assert set(rtfast.__all__) <= set(dir(rtfast))
+        for name in rtfast.__all__:
+            assert getattr(rtfast, name) is vars(rtfast)[name]
+        print(hasattr(rtfast, "nonsense"), rtfast.load.__module__)"""
+    loaded, rest = subprocess.check_output(
+        [sys.executable, "-c", code], env=environment(), cwd=TESTS, text=True).splitlines()
+    assert not {"rtfast.model", "rtfast.config", "rtfast.checkpoint", "rtfast.trace"} & set(loaded.split())
+    assert rest == "False rtfast.loading"
+
+
 def test_as_a_process():
     done = command("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"rtfast {rtfast.__version__}\n", "")
