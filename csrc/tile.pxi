@@ -9,6 +9,7 @@ cdef enum:
     CHUNK_STRIDE = CHUNK + 16        # rows of the copied left operand, off the power of two
     FEW_ROWS = 3                     # so many are read where they lie, and multiplied with several panels at once
     FAR = 16                         # k to fetch ahead of them
+    MOST_SUMS = 24                   # of a tile on any machine
     MOST_PANEL = 64                  # columns of a panel on any machine
 
 cdef bint amd = made_by_amd()
@@ -45,50 +46,81 @@ cdef inline Py_ssize_t fetch_step(Py_ssize_t every, const vec* like) noexcept no
     return 256 if amd and not is_fetched_near(every, like) else 64
 
 
-# Of nested loops gcc unrolls only the innermost early enough to see that each sum of a tile is a variable of its own, in
-# a register. So what goes over the vectors of a row is written out, in fours, and only the rows are a loop.
+# gcc keeps a sum of a tile in a register, from the first k to the last, only if it is an array's element of a constant
+# index before any loop is unrolled. So what goes over the sums, the vectors of one row after those of another, is written
+# out, in fours: 24 at most, as many as a register file has room for.
 
-cdef inline void clear_sum(int j, int r, int across, vec* sums) noexcept nogil:
-    if j < across:
-        sums[r * across + j] = constant(0.0, sums)
-
-
-cdef inline void clear_four(int j, int r, int across, vec* sums) noexcept nogil:
-    clear_sum(j, r, across, sums)
-    clear_sum(j + 1, r, across, sums)
-    clear_sum(j + 2, r, across, sums)
-    clear_sum(j + 3, r, across, sums)
+cdef inline void clear_sum(int i, int n, vec* sums) noexcept nogil:
+    if i < n:
+        sums[i] = constant(0.0, sums)
 
 
-cdef inline void store_sum(
-    int j, int r, int across, const vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
+cdef inline void clear_four(int i, int n, vec* sums) noexcept nogil:
+    clear_sum(i, n, sums)
+    clear_sum(i + 1, n, sums)
+    clear_sum(i + 2, n, sums)
+    clear_sum(i + 3, n, sums)
+
+
+cdef inline void clear_sums(int n, vec* sums) noexcept nogil:
+    clear_four(0, n, sums)
+    clear_four(4, n, sums)
+    clear_four(8, n, sums)
+    clear_four(12, n, sums)
+    clear_four(16, n, sums)
+    clear_four(20, n, sums)
+
+
+cdef inline vec* store_sum(
+    int i, int n, int across, const vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
 ) noexcept nogil:
-    """c[r, j] = or += sums[r, j]."""
-    cdef Py_ssize_t i = r * c_stride + j * lanes(c)
-    if j < across:
-        store(c, i, load(c, i) + sums[r * across + j] if accumulate else sums[r * across + j])
+    """c[j] = or += sums[r, j]; returns where the next sum goes: c, or the row after it.
+
+    gcc must not see that rows are a stride apart: it would compute all their addresses first, and keep them in vectors.
+    """
+    cdef Py_ssize_t place = i % across * lanes(c)
+    if i < n:
+        store(c, place, load(c, place) + sums[i] if accumulate else sums[i])
+        if i % across == across - 1:
+            c = <vec*> another(at(c, c_stride))
+    return c
 
 
-cdef inline void store_four(
-    int j, int r, int across, const vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
+cdef inline vec* store_four(
+    int i, int n, int across, const vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
 ) noexcept nogil:
-    store_sum(j, r, across, sums, c, c_stride, accumulate)
-    store_sum(j + 1, r, across, sums, c, c_stride, accumulate)
-    store_sum(j + 2, r, across, sums, c, c_stride, accumulate)
-    store_sum(j + 3, r, across, sums, c, c_stride, accumulate)
+    c = store_sum(i, n, across, sums, c, c_stride, accumulate)
+    c = store_sum(i + 1, n, across, sums, c, c_stride, accumulate)
+    c = store_sum(i + 2, n, across, sums, c, c_stride, accumulate)
+    return store_sum(i + 3, n, across, sums, c, c_stride, accumulate)
+
+
+cdef inline void store_sums(
+    int n, int across, const vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
+) noexcept nogil:
+    c = store_four(0, n, across, sums, c, c_stride, accumulate)
+    c = store_four(4, n, across, sums, c, c_stride, accumulate)
+    c = store_four(8, n, across, sums, c, c_stride, accumulate)
+    c = store_four(12, n, across, sums, c, c_stride, accumulate)
+    c = store_four(16, n, across, sums, c, c_stride, accumulate)
+    store_four(20, n, across, sums, c, c_stride, accumulate)
 
 
 cdef inline void add_product(
-    int j, int r, int rows, int across, const vec* a, Py_ssize_t a_stride, const vec* right, int n_k, vec* sums,
+    int i, int rows, int across, int first_row, const vec* a, const vec* again, Py_ssize_t a_stride, const vec* right,
+    int n_k, vec* sums,
 ) noexcept nogil:
     """sums[r, j] += a[r, k] b[k, j] for n_k <= 2 k in order.
 
     One sum takes its products in a row: with another order gcc does not keep it in one register.
     """
+    cdef int r = i // across, j = i % across
     cdef vec sum
-    if j >= across:
+    if r >= rows or r < first_row:
         return
-    sum = sums[r * across + j]
+    if j % 2 == 1 and r % 3 != 0:  # every third spread once after all: a core reads two vectors a cycle at most
+        a = again
+    sum = sums[i]
     if rows >= TURNED_ROWS and a_stride == 0:
         sum = fma(splat(a, r), right[j], sum)
         if n_k > 1:
@@ -97,17 +129,17 @@ cdef inline void add_product(
         sum = added_product(sum, splat(a, r * a_stride), right[j])
         if n_k > 1:
             sum = added_product(sum, splat(a, r * a_stride + 1), right[across + j])
-    sums[r * across + j] = sum
+    sums[i] = sum
 
 
 cdef inline void add_four(
-    int j, int r, int rows, int across, const vec* even, const vec* odd, Py_ssize_t a_stride, const vec* right, int n_k,
-    vec* sums,
+    int i, int rows, int across, int first_row, const vec* a, const vec* again, Py_ssize_t a_stride, const vec* right,
+    int n_k, vec* sums,
 ) noexcept nogil:
-    add_product(j, r, rows, across, even, a_stride, right, n_k, sums)
-    add_product(j + 1, r, rows, across, odd, a_stride, right, n_k, sums)
-    add_product(j + 2, r, rows, across, even, a_stride, right, n_k, sums)
-    add_product(j + 3, r, rows, across, odd, a_stride, right, n_k, sums)
+    add_product(i, rows, across, first_row, a, again, a_stride, right, n_k, sums)
+    add_product(i + 1, rows, across, first_row, a, again, a_stride, right, n_k, sums)
+    add_product(i + 2, rows, across, first_row, a, again, a_stride, right, n_k, sums)
+    add_product(i + 3, rows, across, first_row, a, again, a_stride, right, n_k, sums)
 
 
 cdef inline void add_products(
@@ -116,22 +148,23 @@ cdef inline void add_products(
 ) noexcept nogil:
     """sums (rows, across) += a[:, k] b[k, :] for n_k <= TILE_K k in order, from row first_row on."""
     cdef vec right[TILE_K * 4 * TILE_VECTORS]
-    cdef const vec* even = at(a, k)
-    cdef const vec* other = even
-    cdef const vec* odd
-    cdef int r, i
+    cdef const vec* again
+    cdef int i
     if rows >= TURNED_ROWS and a_stride == 0:
-        even, other = <const vec*> another(at(a, k * rows)), <const vec*> another(at(a, k * rows))
+        a = at(a, k * rows)
+        a, again = <const vec*> another(a), <const vec*> another(a)
+    else:
+        a = at(a, k)
+        again = a
     for i in range(n_k * across):
         right[i] = load(b, i % across // TILE_VECTORS * b_stride + (k + i // across) * b_row
                         + i % across % TILE_VECTORS * lanes(a))
-    for r in range(rows):
-        odd = even if r % 3 == 0 else other  # every third spread once after all: a core reads two vectors a cycle at most
-        if r >= first_row:
-            add_four(0, r, rows, across, even, odd, a_stride, right, n_k, sums)
-            add_four(4, r, rows, across, even, odd, a_stride, right, n_k, sums)
-            add_four(8, r, rows, across, even, odd, a_stride, right, n_k, sums)
-            add_four(12, r, rows, across, even, odd, a_stride, right, n_k, sums)
+    add_four(0, rows, across, first_row, a, again, a_stride, right, n_k, sums)
+    add_four(4, rows, across, first_row, a, again, a_stride, right, n_k, sums)
+    add_four(8, rows, across, first_row, a, again, a_stride, right, n_k, sums)
+    add_four(12, rows, across, first_row, a, again, a_stride, right, n_k, sums)
+    add_four(16, rows, across, first_row, a, again, a_stride, right, n_k, sums)
+    add_four(20, rows, across, first_row, a, again, a_stride, right, n_k, sums)
 
 
 cdef inline void tile(
@@ -146,17 +179,13 @@ cdef inline void tile(
     causal attention. ahead: what to fetch from memory meanwhile, where `every` is not 0: of one panel four lines every
     so many times two k, of several panels all.
     """
-    cdef vec sums[TILE_ROWS * 4 * TILE_VECTORS]
+    cdef vec sums[MOST_SUMS]
     cdef Py_ssize_t k = 0, until = every
     cdef int r, j, across = panels * TILE_VECTORS
     cdef const vec* fetched
     cdef bint near = is_fetched_near(every, a)
     cdef Py_ssize_t step = fetch_step(every, a), apart = 64 if step > 64 else n_k * b_row * number_bytes(a) // 4
-    for r in range(rows):
-        clear_four(0, r, across, sums)
-        clear_four(4, r, across, sums)
-        clear_four(8, r, across, sums)
-        clear_four(12, r, across, sums)
+    clear_sums(rows * across, sums)
     while k + 2 <= n_k:
         if panels == 1:
             until -= 1
@@ -181,11 +210,7 @@ cdef inline void tile(
         add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 1, 0, sums)
     for k in range(n_k, n_k + tail):
         add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 1, <int> (k - n_k + 1), sums)
-    for r in range(rows):
-        store_four(0, r, across, sums, c, c_stride, accumulate)
-        store_four(4, r, across, sums, c, c_stride, accumulate)
-        store_four(8, r, across, sums, c, c_stride, accumulate)
-        store_four(12, r, across, sums, c, c_stride, accumulate)
+    store_sums(rows * across, across, sums, c, c_stride, accumulate)
 
 
 cdef void tile_of(
