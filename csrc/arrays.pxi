@@ -197,9 +197,9 @@ def linear(x, weight, bias, int activation, out):
     if rows == 0 or d_out == 0:
         return
     if not isinstance(weight, PackedWeight):
-        if one_thread_multiplies(1, rows, d_in, d_out, size):
+        if tasks_multiply(1, rows, d_in, d_out, size):
             op.arguments.matmul = MatmulArguments(
-                address(x), address(weight), address_or_null(bias), address(out), rows, d_in, d_out, activation)
+                address(x), address(weight), address_or_null(bias), address(out), rows, d_in, d_out, activation, 0)
             run_matmul(&op, 1, size == 4)
             return
         weight = pack(weight)
@@ -265,12 +265,15 @@ cdef int run_matmul(Op* op, Py_ssize_t batch, bint is_float) except -1:
     return run_rows(op, batch, <SizeFunction> (<void*> size_matmul[vf] if is_float else <void*> size_matmul[vd]))
 
 
-cdef inline bint one_thread_multiplies(Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
+cdef inline bint tasks_multiply(Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
                                        Py_ssize_t itemsize) noexcept nogil:
-    """Whether each product of a batch is best left to one thread, which packs what it does not read in place."""
+    """Whether each product of a batch, or its rows piece by piece, is best left to tasks that read b in place or pack it
+    for themselves."""
+    cdef Py_ssize_t rows = rows_of_a_task(batch, m, num_threads)
     if is_narrow(m, n, itemsize) or m <= FEW_ROWS and is_read_in_place(m, k, n, itemsize):
         return True
-    return k * n * itemsize <= SMALL_OPERAND and (batch > 1 or num_threads == 1 or m * k * n < ALONE)
+    return k * n * itemsize <= SMALL_OPERAND and (
+        batch > 1 or num_threads == 1 or m * k * n < ALONE or is_read_in_place(rows, k, n, itemsize))
 
 
 cdef int size_packed_product(Op* ops, const void* a, const void* b, void* panels, void* out, Py_ssize_t m, Py_ssize_t k,
@@ -291,8 +294,8 @@ cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, P
     cdef Py_ssize_t size = dtype.itemsize, i
     cdef PackedWeight packed
     cdef Op[2] ops
-    if one_thread_multiplies(batch, m, k, n, size):
-        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY)
+    if tasks_multiply(batch, m, k, n, size):
+        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY, 0)
         return run_matmul(ops, batch, size == 4)
     packed = PackedWeight(k, n, dtype)
     for i in range(batch):

@@ -17,6 +17,7 @@ cdef enum:
     ROWS_NOT_WORTH_PACKING = 128
     MOST_IN_PLACE = 64 << 20         # and one that up to three rows use: one task still, which ends soon
     ROWS_OF_NARROW = 16              # so many use one of less than a panel, chunk by chunk
+    ROWS_OF_PIECE = 16               # at least, where the rows of a product are several tasks
     ALONE = 4 << 20                  # multiply-adds: fewer are done sooner than packed for a second thread
     ROWS_IN_SEQUENCE = 4             # so many read a packed operand from end to end on AMD's cores
 
@@ -357,38 +358,50 @@ cdef void multiply_edge(
             break
 
 
+cdef inline Py_ssize_t rows_of_a_task(Py_ssize_t batch, Py_ssize_t m, int threads) noexcept nogil:
+    """All, or of products that are fewer than the threads so many that each thread finds two tasks."""
+    cdef Py_ssize_t pieces = 1 if batch >= threads else max(<Py_ssize_t> 1, min(<Py_ssize_t> 2 * threads, m // ROWS_OF_PIECE))
+    return max(<Py_ssize_t> 1, (m + pieces - 1) // pieces)
+
+
 cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scratch) noexcept nogil:
-    """One product of a batch, block by block of its rows; what is not read in place is packed first."""
+    """One product of a batch or some rows of it, block by block; what is not read in place is packed first."""
     cdef Py_ssize_t nr = panel_width(scratch), k = matmul.k, n = matmul.n, row = 0, i
     cdef Py_ssize_t b_row = n, b_stride = nr, whole = n // nr * nr  # columns: all but what is no whole panel
-    cdef Py_ssize_t block = rows_of_a_block(matmul.m)
-    cdef const vec* a = at(<const vec*> matmul.a, task * matmul.m * k)
-    cdef const vec* b = at(<const vec*> matmul.b, task * k * n)
+    cdef Py_ssize_t pieces = (matmul.m + matmul.rows_per_task - 1) // matmul.rows_per_task, piece = task % pieces
+    cdef Py_ssize_t m = min(matmul.rows_per_task, matmul.m - piece * matmul.rows_per_task)
+    cdef Py_ssize_t first = task // pieces * matmul.m + piece * matmul.rows_per_task, block = rows_of_a_block(m)
+    cdef const vec* a = at(<const vec*> matmul.a, first * k)
+    cdef const vec* b = at(<const vec*> matmul.b, task // pieces * k * n)
     cdef const vec* bias = <const vec*> matmul.bias
-    cdef vec* out = at(<vec*> matmul.out, task * matmul.m * n)
+    cdef vec* out = at(<vec*> matmul.out, first * n)
     cdef vec* panels = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
     cdef bint from_memory = is_far(<double> k * n * number_bytes(scratch))
     cdef PackArguments pack
-    if not is_read_in_place(matmul.m, k, n, number_bytes(scratch)):
+    if not is_read_in_place(matmul.rows_per_task, k, n, number_bytes(scratch)):
         pack = PackArguments(b, n, 1, k, n, panels)
         for i in range(pack_tasks(&pack, scratch)):
             pack_task(&pack, i, scratch)
         b, b_row, b_stride, whole, from_memory = panels, nr, k * nr, n, False
     elif whole < n:
-        multiply_edge(a, matmul.m, k, at(b, whole), n, n - whole, at(out, whole), n, scratch)
-        finish(at(out, whole), n, matmul.m, n - whole, NULL if bias == NULL else at(bias, whole), matmul.activation)
-    while whole > 0 and row < matmul.m:
-        product(at(a, row * k), k, min(block, matmul.m - row), b, b_row, b_stride, k, whole, at(out, row * n), n, bias,
+        multiply_edge(a, m, k, at(b, whole), n, n - whole, at(out, whole), n, scratch)
+        finish(at(out, whole), n, m, n - whole, NULL if bias == NULL else at(bias, whole), matmul.activation)
+    while whole > 0 and row < m:
+        product(at(a, row * k), k, min(block, m - row), b, b_row, b_stride, k, whole, at(out, row * n), n, bias,
                 matmul.activation, from_memory, scratch)
         row += block
 
 
 cdef void size_matmul(Op* op, Py_ssize_t batch, int threads, const vec* like) noexcept nogil:
     cdef MatmulArguments* matmul = &op.arguments.matmul
-    op.n_tasks = batch
+    cdef Py_ssize_t rows = rows_of_a_task(batch, matmul.m, threads)
+    if not is_read_in_place(rows, matmul.k, matmul.n, number_bytes(like)):  # packed once
+        rows = max(<Py_ssize_t> 1, matmul.m)
+    matmul.rows_per_task = rows
+    op.n_tasks = batch * ((matmul.m + rows - 1) // rows)
     op.nanoseconds = <int64_t> (
         <double> batch * matmul.k * matmul.n * number_bytes(like) * max(<double> matmul.m / 300, 1.0 / 30))
     op.scratch_bytes = product_scratch_bytes(like) + <size_t> (number_bytes(like) * (
-        min(matmul.k, CHUNK) * panel_width(like) if is_read_in_place(matmul.m, matmul.k, matmul.n, number_bytes(like))
+        min(matmul.k, CHUNK) * panel_width(like) if is_read_in_place(rows, matmul.k, matmul.n, number_bytes(like))
         else matmul.k * up_to(matmul.n, panel_width(like))))
     op.task = <TaskFunction> (<void*> matmul_task[vec])

@@ -26,6 +26,7 @@ cdef struct MatmulArguments:         # out (batch, m, n) = activation(a (batch, 
     void* out
     Py_ssize_t m, k, n
     int activation
+    Py_ssize_t rows_per_task         # set when the op is sized, a product's rows or fewer
 
 cdef struct PackArguments:           # a matrix into panels
     const void* weight               # element (k, n) at k * row_stride + n * column_stride

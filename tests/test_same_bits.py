@@ -28,6 +28,19 @@ def test_one_row_on_any_number_of_threads(backend, dtype):
     assert_threads_change_nothing(lambda: [kernels.linear(x, weight, activation="gelu")])
 
 
+@both_dtypes
+@pytest.mark.parametrize("sizes", [(128, 128, 128), (131, 67, 77), (1000, 64, 64), (250, 300, 100)], ids=str)
+@pytest.mark.parametrize("batch", [(), (3,)], ids=["one", "three"])
+def test_threads_share_the_rows_of_a_small_plain_product(backend, dtype, sizes, batch):
+    """The right operand is read where it lies, its last columns are packed by each task for itself."""
+    m, k, n = sizes
+    a, b, bias = normal((*batch, m, k), dtype), normal((*batch, k, n), dtype, seed=1), normal((n,), dtype, seed=2)
+    products = [lambda: kernels.matmul(a, b)] + [lambda: kernels.linear(a, b, bias, activation="relu")] * (not batch)
+    for product in products:
+        assert_threads_change_nothing(lambda product=product: [product()])
+    np.testing.assert_allclose(kernels.matmul(a, b), a.astype(np.float64) @ b, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", [name for name in backends.available() if name != "python"])
 def test_an_op_waits_for_all_short_tasks_of_the_one_before(name):
     """They are claimed several at a time, the last claim being shorter. Two inputs by turns: what lies in a buffer from
