@@ -81,14 +81,16 @@ _memory = []
 
 
 def roofline(backend=None):
-    """Loops that return how much they did: "peak" multiplies and adds, "bandwidth" reads 256 MB from DRAM."""
+    """Loops whose i-th of n parts a thread runs: "peak" multiplies and adds, "bandwidth" reads 256 MB from DRAM."""
     module = backends.load(backend) if backend else backends.active()
     if not hasattr(module, "multiply_add_loop"):
         return {}
     if not _memory:
         _memory.append(peers.aligned((64 << 20,)))
         _memory[0].fill(1)
-    return {"peak": lambda: module.multiply_add_loop(30_000, True), "bandwidth": lambda: module.read_loop(_memory[0])}
+    size = _memory[0].size
+    return {"peak": lambda i, n: module.multiply_add_loop(800_000, True),
+            "bandwidth": lambda i, n: module.read_loop(_memory[0][i * size // n:(i + 1) * size // n])}
 
 
 def pytest_terminal_summary(terminalreporter, config):

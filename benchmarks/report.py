@@ -20,8 +20,7 @@ def machine(roofline):
              "cpus": os.cpu_count(), "python": platform.python_version(), "rtfast": rtfast.__version__,
              "backend": rtfast.backend(), "peers": peers.versions()}
     for name, loop in roofline.items():
-        best = min(timing.seconds(loop) for _ in range(9))
-        found[name] = loop() / best / 1e9
+        found[name] = max(timing.rate(loop) for _ in range(9)) / 1e9
     module = backends.active()
     if hasattr(module, "read_loop"):
         cached = peers.normal((4 << 20,))
@@ -132,7 +131,7 @@ def heading(facts):
         yield (f"one core: FMA peak {facts['peak']:.0f} GFLOP/s, reads {facts['bandwidth']:.1f} GB/s from DRAM, "
                f"{facts['bandwidth_16_MB']:.1f} GB/s from 16 MB")
     yield ("ratio: the best peer's time over ours (medians; lower quartiles on several threads), and its quartiles; "
-           "of peak, of DRAM: our share of what the core did in the same round")
+           "of peak, of DRAM: our share of what as many threads did in the same round")
 
 
 def line(row, before=None):

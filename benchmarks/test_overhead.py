@@ -21,7 +21,7 @@ def test_op_overhead(record, dtype):
     ids = [0, 2]
     assert np.isfinite(long.encode(ids)).all() and long.encode(ids).shape == (2, 4)
     n_ops = ops_of(long) - ops_of(short)
-    samples = timing.alternate({"long": lambda: long.encode(ids), "short": lambda: short.encode(ids)}, 2.0)
+    samples, _ = timing.alternate({"long": lambda: long.encode(ids), "short": lambda: short.encode(ids)}, 2.0)
     costs = [(a - b) / n_ops for a, b in zip(samples["long"], samples["short"], strict=True)]
     record("overhead", f"{n_ops} ops on 2x4 arrays, {dtype}", seconds=statistics.median(samples["long"]),
            nanoseconds_per_op=statistics.median(costs) * 1e9)

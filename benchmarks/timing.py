@@ -1,6 +1,8 @@
 """Alternating runs and their medians: the machine's speed drifts, the ratio of neighbours does not."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -31,10 +33,26 @@ def settle():
             return
 
 
-def alternate(functions, budget=1.0, least_rounds=5, threads=1):
-    """name -> samples in seconds: every function once a round, round after round."""
+def rate(loop, threads=1):
+    """What `threads` threads do together in a second: each runs loop(i, threads), its part, and times itself."""
+    begin = threading.Barrier(threads)
+
+    def part(i):
+        begin.wait()
+        start = time.perf_counter()
+        amount = loop(i, threads)
+        return amount / (time.perf_counter() - start)
+
+    if threads == 1:
+        return part(0)
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(part, range(threads)))
+
+
+def alternate(functions, budget=1.0, least_rounds=5, threads=1, rooflines=()):
+    """(name -> samples in seconds, roofline -> rates): each function and loop once a round, round after round."""
     repeats = {name: repeats_for(function) for name, function in functions.items()}
-    samples = {name: [] for name in functions}
+    samples, rates = {name: [] for name in functions}, {name: [] for name in rooflines}
     end = time.perf_counter() + budget
     while time.perf_counter() < end or len(samples[next(iter(samples))]) < least_rounds:
         for name, function in functions.items():
@@ -42,22 +60,24 @@ def alternate(functions, budget=1.0, least_rounds=5, threads=1):
                 settle()
                 function()
             samples[name].append(seconds(function, repeats[name]))
-    return samples
+        for name in rooflines:
+            if threads > 1:
+                settle()
+            rates[name].append(rate(rooflines[name], threads))
+    return samples, rates
 
 
 def compare(ours, peers, budget=1.0, threads=1, rooflines=None, work=None, rounds=5):
     """Our time, the best peer's name and time, and the quartiles of the ratio.
 
-    rooflines: name -> a loop that returns how much it did, run in the same alternation; work: name -> how
-    much of the same one call of ours does. The row then has our share of each, `of_<name>`: the median over the
-    rounds of our rate over that round's, per thread.
+    rooflines: name -> a loop(i, n) that does the i-th of n parts and returns how much that was, run in the same
+    alternation and on as many threads; work: name -> how much of the same one call of ours does. The row then has our
+    share of each, `of_<name>`: the median over the rounds of our rate over that round's.
 
     On one thread the times are medians. On several, now and then somebody's threads are put on one core and the
     others wait: there the times are lower quartiles, for everybody.
     """
-    rooflines, amounts = rooflines or {}, {}
-    loops = {name: _recording(name, loop, amounts) for name, loop in rooflines.items()}
-    samples = alternate({"rtfast": ours, **peers, **loops}, budget, rounds, threads)
+    samples, rates = alternate({"rtfast": ours, **peers}, budget, rounds, threads, rooflines or {})
     typical = {name: float(np.percentile(values, 50 if threads == 1 else 25)) for name, values in samples.items()}
     best = min(peers, key=typical.get)
     mine = np.array(samples["rtfast"])
@@ -68,15 +88,8 @@ def compare(ours, peers, budget=1.0, threads=1, rooflines=None, work=None, round
     row = {"seconds": typical["rtfast"], "peer": best, "peer_seconds": typical[best], "rounds": len(mine),
            "ratio": middle, "ratio_low": low, "ratio_high": high,
            "peers": {name: typical[name] for name in peers}}
-    for name in rooflines:
-        limits = amounts[name] / np.array(samples[name])
+    for name, limits in rates.items():
         row[f"{name}_limit"] = float(np.median(limits))
         if name in (work or {}):
-            row[f"of_{name}"] = float(np.median(work[name] / mine / threads / limits))
+            row[f"of_{name}"] = float(np.median(work[name] / mine / limits))
     return row
-
-
-def _recording(name, loop, amounts):
-    def run():
-        amounts[name] = loop()
-    return run
