@@ -266,9 +266,9 @@ cdef int run_matmul(Op* op, Py_ssize_t batch, bint is_float) except -1:
 
 
 cdef inline bint tasks_multiply(Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
-                                       Py_ssize_t itemsize) noexcept nogil:
-    """Whether each product of a batch, or its rows piece by piece, is best left to tasks that read b in place or pack it
-    for themselves."""
+                                Py_ssize_t itemsize) noexcept nogil:
+    """Whether the products of a batch, or some rows of each, are best left to tasks that read b in place or pack it for
+    themselves."""
     cdef Py_ssize_t rows = rows_of_a_task(batch, m, num_threads)
     if is_narrow(m, n, itemsize) or m <= FEW_ROWS and is_read_in_place(m, k, n, itemsize):
         return True

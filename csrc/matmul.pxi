@@ -359,9 +359,9 @@ cdef void multiply_edge(
 
 
 cdef inline Py_ssize_t rows_of_a_task(Py_ssize_t batch, Py_ssize_t m, int threads) noexcept nogil:
-    """All, or of products that are fewer than the threads so many that each thread finds two tasks."""
-    cdef Py_ssize_t pieces = 1 if batch >= threads else max(<Py_ssize_t> 1, min(<Py_ssize_t> 2 * threads, m // ROWS_OF_PIECE))
-    return max(<Py_ssize_t> 1, (m + pieces - 1) // pieces)
+    """All of a product's; or, where products are fewer than threads, so many that each thread finds two tasks."""
+    cdef Py_ssize_t pieces = min(<Py_ssize_t> 2 * threads, m // ROWS_OF_PIECE) if batch < threads else 1
+    return max(<Py_ssize_t> 1, m if pieces <= 1 else (m + pieces - 1) // pieces)
 
 
 cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scratch) noexcept nogil:

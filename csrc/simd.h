@@ -38,6 +38,8 @@ enum { TILE_ROWS = 6, TILE_VECTORS = 4, TILE_K = 1, TURNED_ROWS = 99 };
 #define VECTOR_BYTES 16
 enum { TILE_ROWS = 6, TILE_VECTORS = 2, TILE_K = 1, TURNED_ROWS = 99 };
 #endif
+enum { MOST_SUMS = 24 }; /* accumulators, which tile.pxi writes out one by one: of 12 rows, or of 3 and two panels */
+_Static_assert(TILE_ROWS * TILE_VECTORS <= MOST_SUMS && 3 * 2 * TILE_VECTORS <= MOST_SUMS, "a tile has too many sums");
 
 enum {
     LANES_F = VECTOR_BYTES / 4,

@@ -9,6 +9,7 @@ cdef extern from "simd.h" nogil:
     ctypedef float vf
     ctypedef double vd
     enum: TILE_ROWS
+    enum: MOST_SUMS
     enum: TILE_VECTORS
     enum: TILE_K
     enum: TURNED_ROWS

@@ -9,7 +9,6 @@ cdef enum:
     CHUNK_STRIDE = CHUNK + 16        # rows of the copied left operand, off the power of two
     FEW_ROWS = 3                     # so many are read where they lie, and multiplied with several panels at once
     FAR = 16                         # k to fetch ahead of them
-    MOST_SUMS = 24                   # of a tile on any machine
     MOST_PANEL = 64                  # columns of a panel on any machine
 
 cdef bint amd = made_by_amd()
@@ -48,7 +47,7 @@ cdef inline Py_ssize_t fetch_step(Py_ssize_t every, const vec* like) noexcept no
 
 # gcc keeps a sum of a tile in a register, from the first k to the last, only if it is an array's element of a constant
 # index before any loop is unrolled. So what goes over the sums, the vectors of one row after those of another, is written
-# out, in fours: 24 at most, as many as a register file has room for.
+# out, in fours, up to MOST_SUMS.
 
 cdef inline void clear_sum(int i, int n, vec* sums) noexcept nogil:
     if i < n:
@@ -74,15 +73,16 @@ cdef inline void clear_sums(int n, vec* sums) noexcept nogil:
 cdef inline vec* store_sum(
     int i, int n, int across, const vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
 ) noexcept nogil:
-    """c[j] = or += sums[r, j]; returns where the next sum goes: c, or the row after it.
+    """c[r, j] = or += sums[r, j]. Returns c, or where there are many rows the address of the next.
 
-    gcc must not see that rows are a stride apart: it would compute all their addresses first, and keep them in vectors.
+    Of so many rows gcc would compute all addresses first, and keep them in vectors, if it saw that they are a stride apart.
     """
-    cdef Py_ssize_t place = i % across * lanes(c)
+    cdef bint many = n > MOST_SUMS * 2 // 3
+    cdef Py_ssize_t place = i % across * lanes(c) + (0 if many else i // across * c_stride)
     if i < n:
         store(c, place, load(c, place) + sums[i] if accumulate else sums[i])
-        if i % across == across - 1:
-            c = <vec*> another(at(c, c_stride))
+        if many and i % across == across - 1:
+            return <vec*> another(at(c, c_stride))
     return c
 
 
