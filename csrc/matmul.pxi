@@ -16,6 +16,7 @@ cdef enum:
     SMALL_OPERAND = 256 << 10        # one that stays in the L2 cache if no more rows than these use it,
     ROWS_NOT_WORTH_PACKING = 128
     MOST_IN_PLACE = 64 << 20         # and one that up to three rows use: one task still, which ends soon
+    PANELS_OF_GROUP = 8              # at least, unless a thread would have no task
     ROWS_OF_NARROW = 16              # so many use one of less than a panel, chunk by chunk
     ROWS_OF_PIECE = 16               # at least, where the rows of a product are several tasks
     ALONE = 4 << 20                  # multiply-adds: fewer are done sooner than packed for a second thread
@@ -289,19 +290,27 @@ cdef void linear_task(const LinearArguments* linear, Py_ssize_t task, vec* scrat
 
 
 cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
-    """Split rows and columns so that a few tasks fall to each thread, all rows of one group of columns in turn."""
+    """Split rows and columns so that as many tasks fall to each thread, all rows of one group of columns in turn.
+
+    Few tasks: each copies its rows, and waits for its first panel, by itself.
+    """
     cdef LinearArguments* linear = &op.arguments.linear
     cdef Py_ssize_t n_panels = up_to(linear.d_out, panel_width(like)) // panel_width(like)
-    cdef Py_ssize_t blocks, groups = 1
+    cdef Py_ssize_t blocks, some, groups = 1
     cdef double numbers = <double> linear.d_in * linear.d_out
     linear.rows = rows
     linear.rows_per_block = rows_of_a_block(rows)
     blocks = (rows + linear.rows_per_block - 1) // linear.rows_per_block
-    linear.n_row_blocks = max(<Py_ssize_t> 1, blocks)
+    if threads > 1 and blocks >= 8 * threads:
+        linear.rows_per_block = (rows + up_to(blocks, threads) - 1) // up_to(blocks, threads)
+        blocks = (rows + linear.rows_per_block - 1) // linear.rows_per_block
+    some = max(<Py_ssize_t> 1, blocks)
+    linear.n_row_blocks = some
     if blocks > 1 and numbers * number_bytes(like) > HUGE_WEIGHT:
         groups = min(n_panels, <Py_ssize_t> (numbers * number_bytes(like) / GROUP_BYTES))
-    if threads > 1:
-        groups = max(groups, min(n_panels, (4 * threads + blocks - 1) // max(<Py_ssize_t> 1, blocks)))
+    if threads > 1 and blocks < 8 * threads:
+        groups = max(groups, min(n_panels, (threads + some - 1) // some),
+                     min(n_panels // PANELS_OF_GROUP, (2 * threads + some - 1) // some))
         while groups < n_panels and blocks * groups < 8 * threads and blocks * groups % threads != 0:
             groups += 1  # no thread should work on a last task while another waits
     linear.panels_per_group = max(<Py_ssize_t> 1, (n_panels + groups - 1) // groups)
