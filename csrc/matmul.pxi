@@ -20,6 +20,7 @@ cdef enum:
     ROWS_OF_NARROW = 16              # so many use one of less than a panel, chunk by chunk
     ROWS_OF_PIECE = 16               # at least, where the rows of a product are several tasks
     ALONE = 4 << 20                  # multiply-adds: fewer are done sooner than packed for a second thread
+    ROWS_IN_A_HURRY = 18             # so many need the next panel soon: on AMD's cores their first two tiles fetch it all
     ROWS_IN_SEQUENCE = 4             # so many read a packed operand from end to end on AMD's cores
 
 
@@ -46,10 +47,11 @@ cdef void multiply_chunk(
     cdef Py_ssize_t nr = panel_width(a), column = 0, first, last, i, r
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef Py_ssize_t at_once = panels_at_once(rows), from_row = CHUNK_STRIDE if a_stride == 0 else a_stride
-    cdef Py_ssize_t every = 0
+    cdef Py_ssize_t every = 0, fetching = 0
     cdef const vec* ahead
     if b_row == nr and not read_in_sequence(rows):
-        every = n_tiles * 128 // (nr * number_bytes(a))  # the tiles of a panel fetch the next one between them
+        fetching = min(n_tiles, <Py_ssize_t> 2) if amd and rows <= ROWS_IN_A_HURRY else n_tiles
+        every = fetching * 128 // (nr * number_bytes(a))  # these tiles of a panel fetch the next one between them
     while at_once > 1:
         while column + at_once * nr <= columns:
             ahead = at(b, at_once * b_stride) if column + at_once * nr < columns else after
@@ -69,12 +71,12 @@ cdef void multiply_chunk(
                         prefetch_near(<const char*> at(c, r * c_stride + column) + 64)
             if column + nr <= columns:
                 ahead = b
-                if every > 0:
+                if i < fetching:
                     ahead = at(b, b_stride) if column + nr < columns else after
                     if i > 0:
-                        ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * fetch_step(every, a))
+                        ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * fetch_step())
                 tile_of(last - first, 1, at(a, first * from_row), a_stride, b, b_row, 0, n_k, tail,
-                        at(c, first * c_stride + column), c_stride, accumulate, ahead, every)
+                        at(c, first * c_stride + column), c_stride, accumulate, ahead, every if i < fetching else 0)
             else:
                 tile_at_edge(last - first, at(a, first * from_row), a_stride, b, b_row, n_k, tail,
                              at(c, first * c_stride + column), c_stride, columns - column, accumulate, edge)

@@ -33,21 +33,16 @@ cdef inline Py_ssize_t up_to(Py_ssize_t n, Py_ssize_t multiple) noexcept nogil:
 
 
 # How tiles fetch the next panel from memory: lines at four places at a time, which memory gives sooner than four at one.
-# AMD's cores (measured on Zen 4) take four at one place sooner, except from three tiles; and what three tiles or more
-# share, and have time for, into the L1 cache.
-
-cdef inline Py_ssize_t sharing_tiles(Py_ssize_t every, const vec* like) noexcept nogil:
-    """Tiles that fetch a panel between them, of which each fetches four lines every so many times two k."""
-    return every * panel_width(like) * number_bytes(like) // 128
-
+# AMD's cores (measured on Zen 4) take four at one place sooner; and what three tiles or more fetch between them, and have
+# time for, into the L1 cache.
 
 cdef inline bint is_fetched_near(Py_ssize_t every, const vec* like) noexcept nogil:
-    return amd and sharing_tiles(every, like) > 2
+    return amd and every * panel_width(like) * number_bytes(like) > 2 * 128
 
 
-cdef inline Py_ssize_t fetch_step(Py_ssize_t every, const vec* like) noexcept nogil:
+cdef inline Py_ssize_t fetch_step() noexcept nogil:
     """Bytes from one fetch of four lines to the next."""
-    return 256 if amd and sharing_tiles(every, like) != 3 else 64
+    return 256 if amd else 64
 
 
 # gcc keeps a sum of a tile in a register, from the first k to the last, only if it is an array's element of a constant
@@ -189,7 +184,7 @@ cdef inline void tile(
     cdef int r, j, across = panels * TILE_VECTORS
     cdef const vec* fetched
     cdef bint near = is_fetched_near(every, a)
-    cdef Py_ssize_t step = fetch_step(every, a), apart = 64 if step > 64 else n_k * b_row * number_bytes(a) // 4
+    cdef Py_ssize_t step = fetch_step(), apart = 64 if step > 64 else n_k * b_row * number_bytes(a) // 4
     clear_sums(rows * across, sums)
     while k + 2 <= n_k:
         if panels == 1:
