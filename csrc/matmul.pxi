@@ -298,23 +298,24 @@ cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noe
     """
     cdef LinearArguments* linear = &op.arguments.linear
     cdef Py_ssize_t n_panels = up_to(linear.d_out, panel_width(like)) // panel_width(like)
-    cdef Py_ssize_t blocks, some, groups = 1
+    cdef Py_ssize_t blocks, groups = 1
     cdef double numbers = <double> linear.d_in * linear.d_out
     linear.rows = rows
     linear.rows_per_block = rows_of_a_block(rows)
-    blocks = (rows + linear.rows_per_block - 1) // linear.rows_per_block
-    if threads > 1 and blocks >= 8 * threads:
-        linear.rows_per_block = (rows + up_to(blocks, threads) - 1) // up_to(blocks, threads)
-        blocks = (rows + linear.rows_per_block - 1) // linear.rows_per_block
-    some = max(<Py_ssize_t> 1, blocks)
-    linear.n_row_blocks = some
+    blocks = max(<Py_ssize_t> 1, (rows + linear.rows_per_block - 1) // linear.rows_per_block)
     if blocks > 1 and numbers * number_bytes(like) > HUGE_WEIGHT:
         groups = min(n_panels, <Py_ssize_t> (numbers * number_bytes(like) / GROUP_BYTES))
-    if threads > 1 and blocks < 8 * threads:
-        groups = max(groups, min(n_panels, (threads + some - 1) // some),
-                     min(n_panels // PANELS_OF_GROUP, (2 * threads + some - 1) // some))
+    # No thread should work on a last task while another waits.
+    if threads > 1 and blocks >= 8 * threads:
+        blocks = up_to(blocks, threads)
+        linear.rows_per_block = (rows + blocks - 1) // blocks
+        blocks = (rows + linear.rows_per_block - 1) // linear.rows_per_block
+    elif threads > 1:
+        groups = max(groups, min(n_panels, (threads + blocks - 1) // blocks),
+                     min(n_panels // PANELS_OF_GROUP, (2 * threads + blocks - 1) // blocks))
         while groups < n_panels and blocks * groups < 8 * threads and blocks * groups % threads != 0:
-            groups += 1  # no thread should work on a last task while another waits
+            groups += 1
+    linear.n_row_blocks = blocks
     linear.panels_per_group = max(<Py_ssize_t> 1, (n_panels + groups - 1) // groups)
     if rows <= FEW_ROWS:  # whole sets of panels at once
         linear.panels_per_group = up_to(linear.panels_per_group, 4)
