@@ -29,6 +29,17 @@ def test_one_row_on_any_number_of_threads(backend, dtype):
 
 
 @both_dtypes
+@pytest.mark.parametrize("rows", [7, 50, 128, 517, 1021])
+def test_threads_share_the_panels_of_a_packed_product_or_its_rows(backend, dtype, rows):
+    """Groups of panels of one block of rows or a few; whole blocks where there are many, of fewer rows than on one thread
+    so that every thread has as many."""
+    x, weight, bias = normal((rows, 300), dtype), normal((300, 709), dtype, seed=1), normal((709,), dtype, seed=2)
+    packed = kernels.pack(weight)
+    assert_threads_change_nothing(lambda: [kernels.linear(x, packed, bias, activation="relu")])
+    np.testing.assert_allclose(kernels.matmul(x, packed), x.astype(np.float64) @ weight, atol=1e-4)
+
+
+@both_dtypes
 @pytest.mark.parametrize("sizes", [(128, 128, 128), (131, 67, 77), (1000, 64, 64), (250, 300, 100)], ids=str)
 @pytest.mark.parametrize("batch", [(), (3,)], ids=["one", "three"])
 def test_threads_share_the_rows_of_a_small_plain_product(backend, dtype, sizes, batch):
