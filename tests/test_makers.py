@@ -46,8 +46,8 @@ def test_the_choice_is_told_and_kept(name, as_on_both):
 @pytest.mark.parametrize("k", [0, 1, 255, 256, 257, 515])
 @pytest.mark.parametrize("n", [1, 33, 64, 130, 200])
 def test_products(name, as_on_both, dtype, rows, k, n):
-    """Up to four rows read panels from end to end on AMD's cores: none to three chunks of k, any number of panels. Of up
-    to 18 the first two tiles fetch the next panel."""
+    """Up to four rows read panels from end to end on AMD's cores: none to three chunks of k, any number of panels. The
+    first two tiles of up to 18 fetch the next panel."""
     x, weight, bias = normal((rows, 2 * k), dtype)[:, :k], normal((k, n), dtype, seed=1), normal((n,), dtype, seed=2)
     packed = kernels.pack(weight)
     amd, others = as_on_both(lambda: [kernels.linear(x, packed, bias, activation="gelu"), kernels.matmul(x, packed),
