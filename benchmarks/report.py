@@ -135,9 +135,10 @@ def heading(facts):
 
 
 def line(row, before=None):
-    text = f"  {row['what']:44}{row['seconds'] * 1e6:12.1f} us"
+    unit, factor = ("MB", 1) if " MB" in row["what"] else ("us", 1e6)
+    text = f"  {row['what']:44}{row['seconds'] * factor:12.1f} {unit}"
     if "ratio" in row:
-        text += (f"{row['peer']:>16}{row['peer_seconds'] * 1e6:12.1f} us{row['ratio']:8.2f}x "
+        text += (f"{row['peer']:>16}{row['peer_seconds'] * factor:12.1f} {unit}{row['ratio']:8.2f}x "
                  f"({row['ratio_low']:.2f} - {row['ratio_high']:.2f})")
     for column, name in (("of_peak", "of peak"), ("of_bandwidth", "of DRAM"), ("of_alone", "of its speed alone"),
                          ("of_numpy", "of import numpy"), ("nanoseconds_per_op", "ns an op")):

@@ -18,7 +18,8 @@ torch = pytest.importorskip("torch", reason="PyTorch makes the checkpoint")
 transformers = pytest.importorskip("transformers", reason="transformers makes the checkpoint")
 ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is the peer")
 
-TOKENS = 40
+#: Of each target; and sentences after which a process is as fast as it gets.
+TOKENS, SOME_SENTENCES = 40, 10
 #: Multiply-adds of one source token in the encoder and the cross-attention's memory, and of one target token.
 SOURCE_WORK = 6 * (4 * 512**2 + 2 * 512 * 2048) + 6 * 2 * 512**2
 LOGITS = 512 * marian_model.WORDS
@@ -57,6 +58,8 @@ def test_translation(measure, threads, marian, case):
         return [marian_model.ids_of(result.hypotheses[0]) for result in found]
 
     expected, found = ctranslate(), translate()
+    for _ in range(SOME_SENTENCES // n):  # what a process of many sentences does faster
+        translate()
     same = sum(a == b for a, b in zip(expected, found, strict=True))
     assert same >= 0.9 * n, f"only {same} of {n} sentences are CTranslate2's"
     others = {"CTranslate2": ctranslate}
@@ -79,7 +82,8 @@ def test_translation(measure, threads, marian, case):
         f"{name} {rate / seconds:.0f} ({seconds / row['seconds']:.2f}x)" for name, seconds in row["peers"].items()))
 
 
-#: What a process prints: seconds from its start of loading to the first token, and its peak memory in MB after 40.
+#: What a process prints: seconds from its start of loading to the first token, and its peak memory in MB after one
+#: sentence and after some more.
 PROCESSES = {
     "rtfast": """
 import rtfast
@@ -88,7 +92,10 @@ start = time.perf_counter()
 model = rtfast.load({folder!r} + "/hf")
 model.generate({ids}, num_beams=1, max_new_tokens=1)
 seconds = time.perf_counter() - start
-model.generate({ids}, num_beams=1, max_new_tokens=40, min_new_tokens=40)""",
+for n in (1, {some}):
+    for _ in range(n):
+        model.generate({ids}, num_beams=1, max_new_tokens=40, min_new_tokens=40)
+    note()""",
     "CTranslate2": """
 sys.modules["torch"] = None  # it imports torch where it is installed, for nothing that is needed here
 import ctranslate2
@@ -96,29 +103,37 @@ start = time.perf_counter()
 model = ctranslate2.Translator({folder!r} + "/ct2", device="cpu", compute_type="float32", intra_threads=1)
 model.translate_batch([{words}], beam_size=1, max_decoding_length=1)
 seconds = time.perf_counter() - start
-model.translate_batch([{words}], beam_size=1, max_decoding_length=40, min_decoding_length=40)""",
+for n in (1, {some}):
+    for _ in range(n):
+        model.translate_batch([{words}], beam_size=1, max_decoding_length=40, min_decoding_length=40)
+    note()""",
 }
+NOTE = """
+def note():
+    status = dict(line.split(':') for line in open('/proc/self/status'))
+    peaks.append(int(status['VmHWM'].split()[0]) / 1024)"""
 
 
 @pytest.fixture(scope="session")
 def processes(marian):
-    """Of seven processes each: seconds to the first token and MB at most, by name."""
+    """Of seven processes each: seconds to the first token, MB at most after a sentence and after some; by name."""
     folder, _ = marian
     (ids,) = marian_model.sources(1, 20)
     found = {name: [] for name in PROCESSES}
     root = str(pathlib.Path(rtfast.__file__).parents[1])
     for _ in range(7):
         for name, work in PROCESSES.items():
-            code = (f"import json, sys, time\nsys.path.insert(0, {root!r})"
-                    + work.format(folder=str(folder), ids=ids, words=marian_model.words(ids))
-                    + "\nstatus = dict(line.split(':') for line in open('/proc/self/status'))"
-                    + "\nprint(json.dumps([seconds, int(status['VmHWM'].split()[0]) / 1024]))")
+            code = (f"import json, sys, time\nsys.path.insert(0, {root!r})\npeaks = []" + NOTE
+                    + work.format(folder=str(folder), ids=ids, words=marian_model.words(ids), some=SOME_SENTENCES)
+                    + "\nprint(json.dumps([seconds, *peaks]))")
             out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
             found[name].append(json.loads(out))
     return found
 
 
-@pytest.mark.parametrize("i, what", [(0, "seconds to load, to the first token"), (1, "peak memory in MB, batch 1")])
+@pytest.mark.parametrize("i, what", [
+    (0, "seconds to load, to the first token"), (1, "peak memory in MB, batch 1"),
+    (2, f"peak memory in MB after {SOME_SENTENCES + 1} sentences")])
 def test_loading_and_memory(record, processes, i, what):
     typical = {name: statistics.median(row[i] for row in rows) for name, rows in processes.items()}
     ratios = sorted(theirs[i] / mine[i] for mine, theirs in zip(*processes.values(), strict=True))

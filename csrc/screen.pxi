@@ -25,8 +25,10 @@ cdef extern from "bytes.h" nogil:
 cdef enum:
     ZERO_BYTE = 128                  # stands for 0 in a row: the products want it unsigned
     LARGEST_BYTE = 127
+    TAKEN_AT_ONCE = 16               # numbers of a row, whose sums are apart
     MOST_SCREENED = 1 << 15          # d_in: no sum of products of bytes overflows 32 bits
 
+cdef double WHOLE_NUMBERS = 1.5 * (<int64_t> 1 << 52)
 cdef double HUGE_NUMBER = 1e15       # with larger numbers a bound might overflow: all logits are computed
 
 
@@ -71,50 +73,74 @@ cdef class ScreenedWeight:
 
     cdef bint fill(self, const float* bias) noexcept nogil:
         """Take the weight's columns apart; whether all numbers are finite and not huge."""
-        cdef Py_ssize_t d_in = self.packed.d_in, nr = panel_width(<vf*> NULL), j, k
-        cdef const float* column
-        cdef signed char* panel
-        cdef double largest, norm, error, scale, inverse, w
-        cdef int32_t sum_of_bytes, byte
-        for j in range(self.packed.d_out):
-            column = <const float*> self.packed.panels + j // nr * nr * d_in + j % nr
-            panel = self.panels + j // BYTE_COLUMNS * BYTE_COLUMNS * 4 * self.fours + j % BYTE_COLUMNS * 4
-            largest = 0.0
-            for k in range(d_in):
-                w = column[k * nr]
-                if not abs_(w) < HUGE_NUMBER:
+        cdef Py_ssize_t panel, column
+        for panel in range(self.columns // BYTE_COLUMNS):
+            column = panel * BYTE_COLUMNS
+            if not panel_as_bytes(
+                    <const float*> self.packed.panels + column * self.packed.d_in, self.packed.d_in,
+                    <int32_t*> (self.panels + column * 4 * self.fours), self.offsets + column, self.scales + column,
+                    self.norms + column, self.errors + column):
+                return False
+        if bias != NULL:
+            for column in range(self.packed.d_out):
+                if not abs_(bias[column]) < HUGE_NUMBER:
                     return False
-                largest = max(largest, abs_(w))
-            scale = <float> (largest / LARGEST_BYTE)
-            inverse = 1.0 / scale if scale > 1e-30 else 0.0
-            norm = error = 0.0
-            sum_of_bytes = 0
-            for k in range(d_in):
-                w = column[k * nr]
-                byte = nearest(w * inverse)
-                panel[k // 4 * 4 * BYTE_COLUMNS + k % 4] = <signed char> byte
-                sum_of_bytes += byte
-                norm += w * w
-                error += (w - byte * scale) * (w - byte * scale)
-            self.offsets[j] = ZERO_BYTE * sum_of_bytes
-            self.scales[j] = <float> scale
-            self.norms[j] = <float> (sqrt(norm) * 1.000001)
-            self.errors[j] = <float> (sqrt(error) * 1.000001)
-            if bias != NULL:
-                if not abs_(bias[j]) < HUGE_NUMBER:
-                    return False
-                self.bias[j] = <float> (bias[j] + abs_(bias[j]) * 1e-6)
+                self.bias[column] = <float> (bias[column] + abs_(bias[column]) * 1e-6)
         return True
+
+
+cdef bint panel_as_bytes(
+    const float* numbers, Py_ssize_t d_in, int32_t* fours, int32_t* offsets, float* scales, float* norms, float* errors,
+) noexcept nogil:
+    """A panel (d_in, BYTE_COLUMNS) of a packed weight as bytes, (d_in / 4, BYTE_COLUMNS, 4).
+
+    All columns of a row in turn, which compilers make vectors of.
+    """
+    cdef float[BYTE_COLUMNS] largest
+    cdef double[BYTE_COLUMNS] inverse, norm, error
+    cdef int32_t[BYTE_COLUMNS] sum_of_bytes
+    cdef double byte, left
+    cdef Py_ssize_t k, c
+    cdef int shift
+    cdef const float* row = numbers
+    cdef int32_t* to
+    for c in range(BYTE_COLUMNS):
+        largest[c], norm[c], error[c], sum_of_bytes[c] = 0.0, 0.0, 0.0, 0
+    for k in range(d_in):
+        for c in range(BYTE_COLUMNS):
+            largest[c] = max(largest[c], fabsf(row[c]))
+            norm[c] += <double> row[c] * row[c]  # a NaN, of which no maximum tells, stays in it
+        row += BYTE_COLUMNS
+    for c in range(BYTE_COLUMNS):
+        if not (largest[c] < HUGE_NUMBER and norm[c] == norm[c]):
+            return False
+        scales[c] = largest[c] / LARGEST_BYTE
+        inverse[c] = 1.0 / scales[c] if scales[c] > 1e-30 else 0.0
+    row = numbers
+    for k in range(d_in):
+        to = fours + k // 4 * BYTE_COLUMNS
+        shift = k % 4 * 8
+        for c in range(BYTE_COLUMNS):
+            byte = nearest(row[c] * inverse[c])
+            to[c] |= (<int32_t> byte & 255) << shift
+            sum_of_bytes[c] += <int32_t> byte
+            left = row[c] - byte * scales[c]
+            error[c] += left * left
+        row += BYTE_COLUMNS
+    for c in range(BYTE_COLUMNS):
+        offsets[c] = ZERO_BYTE * sum_of_bytes[c]
+        norms[c] = <float> (sqrt(norm[c]) * 1.000001)
+        errors[c] = <float> (sqrt(error[c]) * 1.000001)
+    return True
 
 
 cdef inline double abs_(double x) noexcept nogil:
     return -x if x < 0 else x
 
 
-cdef inline int32_t nearest(double x) noexcept nogil:
-    """The nearest whole number from -LARGEST_BYTE to LARGEST_BYTE."""
-    x = x + 0.5 if x > 0 else x - 0.5
-    return <int32_t> max(-<double> LARGEST_BYTE, min(<double> LARGEST_BYTE, x))
+cdef inline double nearest(double x) noexcept nogil:
+    """The nearest whole number, of less than 2**51: what WHOLE_NUMBERS leaves no bits for is rounded."""
+    return x + WHOLE_NUMBERS - WHOLE_NUMBERS
 
 
 def screen(PackedWeight packed, bias):
@@ -138,20 +164,33 @@ cdef void take_apart(
 ) noexcept nogil:
     """A row as scale * (bytes - ZERO_BYTE), every four of them `stride` after those before; a and b: what bounds multiply
     norms and errors with."""
-    cdef double largest = 0.0, inverse, norm = 0.0, error = 0.0, said = 0.0, w, step
-    cdef Py_ssize_t k
-    cdef int32_t byte
+    cdef double[TAKEN_AT_ONCE] norms, errors, says
+    cdef unsigned char[TAKEN_AT_ONCE] some
+    cdef double inverse, norm = 0.0, error = 0.0, said = 0.0, step, byte
+    cdef float largest = 0.0
+    cdef Py_ssize_t k, i, n
     for k in range(d_in):
-        largest = max(largest, abs_(x[k]))
+        largest = max(largest, fabsf(x[k]))
     step = <float> (largest / LARGEST_BYTE)
     inverse = 1.0 / step if 1e-30 < step < HUGE_NUMBER else 0.0
-    for k in range(d_in):
-        w = x[k]
-        byte = nearest(w * inverse)
-        bytes[k // 4 * stride + k % 4] = <unsigned char> (byte + ZERO_BYTE)
-        norm += w * w
-        error += (w - byte * step) * (w - byte * step)
-        said += (byte * step) * (byte * step)
+    for i in range(TAKEN_AT_ONCE):
+        norms[i] = errors[i] = says[i] = 0.0
+    k = 0
+    while k < d_in:
+        n = min(<Py_ssize_t> TAKEN_AT_ONCE, d_in - k)
+        for i in range(n):
+            byte = max(-<double> LARGEST_BYTE, min(<double> LARGEST_BYTE, nearest(x[k + i] * inverse)))  # of a NaN too
+            some[i] = <unsigned char> (<int32_t> byte + ZERO_BYTE)
+            norms[i] += <double> x[k + i] * x[k + i]
+            errors[i] += (x[k + i] - byte * step) * (x[k + i] - byte * step)
+            says[i] += (byte * step) * (byte * step)
+        for i in range(0, n, 4):
+            memcpy(bytes + (k + i) // 4 * stride, some + i, <size_t> min(<Py_ssize_t> 4, n - i))
+        k += n
+    for i in range(TAKEN_AT_ONCE):
+        norm += norms[i]
+        error += errors[i]
+        said += says[i]
     scale[0] = <float> step
     # The logits, and the bounds themselves, are rounded too: by less than this much of |x| |w|.
     a[0] = <float> ((sqrt(error) + (d_in + 32) * 1.2e-7 * sqrt(norm)) * 1.000001)
@@ -185,7 +224,7 @@ cdef void upper_bounds_task(const ScreenArguments* screen, Py_ssize_t task, void
 
 cdef void size_screen(Op* op, Py_ssize_t rows, int threads, const void* like) noexcept nogil:
     cdef ScreenArguments* screen = &op.arguments.screen
-    cdef Py_ssize_t n_panels = screen.columns // BYTE_COLUMNS, tasks = 1 if threads == 1 else 4 * threads
+    cdef Py_ssize_t n_panels = screen.columns // BYTE_COLUMNS, tasks = 1 if threads == 1 else 2 * threads
     screen.rows = rows
     screen.panels_per_task = max(<Py_ssize_t> 1, (n_panels + tasks - 1) // tasks)
     op.n_tasks = 0 if rows == 0 else (n_panels + screen.panels_per_task - 1) // screen.panels_per_task

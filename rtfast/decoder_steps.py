@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rtfast.screening import Screening
     from rtfast.typing import Floats, Ids
     from rtfast.workspace import Workspace
 
@@ -14,15 +15,15 @@ if TYPE_CHECKING:
 class DecoderSteps:
     """`search.Steps` on a workspace in which the source sentences are encoded.
 
-    plain, choosing: the workspace's decoder programs, without and with the choice of the likeliest words; screened:
-    one that finds these without all logits, or None.
+    plain, choosing: the workspace's decoder programs, without and with the choice of the likeliest words.
+    screening(words): the one to find so many of these with and without all logits, None for `choosing`.
     beams: 2 or more where targets branch, so many of each sentence from the second step on.
     """
 
-    def __init__(self, workspace: Workspace, plain: int, choosing: int, screened: int | None = None,
+    def __init__(self, workspace: Workspace, plain: int, choosing: int, screening: Screening | None = None,
                  beams: int = 1) -> None:
         self._workspace, self._plain, self._choosing, self._beams = workspace, plain, choosing, beams
-        self._screened = choosing if screened is None else screened
+        self._screening = screening
 
     def begin(self, sources: list[int], prompts: Ids) -> None:
         """Targets with the tokens that they have, of which the last is not read yet."""
@@ -39,8 +40,12 @@ class DecoderSteps:
         return self._chosen(self._choosing, ids, parents, k, log_probs)
 
     def largest(self, ids: Ids, parents: Sequence[int] | Ids | None, k: int) -> tuple[Floats, Ids]:
-        """The k largest logits with their ids, by the screened program where there is one."""
-        return self._chosen(self._screened, ids, parents, k, False)
+        """The k largest logits with their ids, without the others where that pays."""
+        return self._chosen(self._quickest(len(ids)), ids, parents, k, False)
+
+    def _quickest(self, words: int) -> int:
+        program = None if self._screening is None else self._screening(words)
+        return self._choosing if program is None else program
 
     def _chosen(self, program: int, ids: Ids, parents: Sequence[int] | Ids | None, k: int,
                 log_probs: bool) -> tuple[Floats, Ids]:
@@ -54,7 +59,8 @@ class DecoderSteps:
         """Greedy steps in one call: tokens and values (steps, R)."""
         self._go_on(parents)
         self._ask(1, log_probs)
-        return self._workspace.choose(self._choosing if log_probs else self._screened, ids, ends, most)
+        program = self._choosing if log_probs else self._quickest(len(ids) * most)
+        return self._workspace.choose(program, ids, ends, most)
 
     def logits(self) -> Floats:
         """All logits (R, V) of the step that `top` made."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rtfast.config import Config
     from rtfast.generation_options import Limits
+    from rtfast.screening import Screening
     from rtfast.search import Hypothesis
     from rtfast.typing import Ids
     from rtfast.workspace import Workspace
@@ -69,8 +70,8 @@ def parts(sentences: Sequence[Ids], prompts: Sequence[Ids], options: GenerationO
     return found
 
 
-def search(workspace: Workspace, decoders: tuple[int, int, int | None], options: GenerationOptions, limits: Limits,
-           prompts: Ids, words: int, places: Sequence[int], *, scores: bool = False,
+def search(workspace: Workspace, decoders: tuple[int, int, Screening | None], options: GenerationOptions,
+           limits: Limits, prompts: Ids, words: int, places: Sequence[int], *, scores: bool = False,
            stop: Callable[[list[int]], object] | None = None) -> tuple[list[list[Hypothesis]], tuple[int, int] | None]:
     """Hypotheses, a list for each of the sentences that the workspace has encoded; and which is the first bad one,
     by its sentence and its place in that list, or None.

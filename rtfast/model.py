@@ -19,6 +19,7 @@ from .idle_workspaces import BATCH, IdleWorkspaces
 from .logits_rules import log_softmax, rules_of
 from .packing import PackedWeights
 from .sampling import Sampling
+from .screening import Screening
 from .streaming import stream_text
 from .tokenizer import WordTokenizer
 from .trace import Trace
@@ -52,8 +53,8 @@ if TYPE_CHECKING:
 
 ENCODER, ENCODER_WITH_MEMORY, DECODER, DECODER_WITH_CHOICE, SCREENED_DECODER = range(5)
 
-#: Words and steps from which on it is worth to keep the output layer as bytes too, and to look at these first.
-WORTH_SCREENING, STEPS_WORTH_SCREENING = 4096, 8
+#: Words of a vocabulary from which on looking at the output layer as bytes first is faster.
+WORTH_SCREENING = 4096
 
 
 class Transformer:
@@ -86,6 +87,9 @@ class Transformer:
         if self._backend.can_screen() and config.dtype == "float32" and config.target_words >= WORTH_SCREENING:
             self._programs += (decoder_program(config, screen=True),)
         self._packed = PackedWeights(self._backend, config, prepare_weights(config, weights), self._programs)
+        self._screening = None
+        if len(self._programs) > SCREENED_DECODER:
+            self._screening = Screening(self._packed, SCREENED_DECODER, self._programs[SCREENED_DECODER].ops[-2])
         self._workspaces = IdleWorkspaces(self._backend, self._programs, self._packed, config.max_length)
 
     @classmethod
@@ -391,7 +395,7 @@ class Transformer:
             with self._borrow(sentences, targets, limits.max_length - 1, lanes) as workspace:
                 workspace.encode(ENCODER_WITH_MEMORY, sentences)
                 found, bad = generate.search(
-                    workspace, (DECODER, DECODER_WITH_CHOICE, self._screened(limits)), options, limits, begun,
+                    workspace, (DECODER, DECODER_WITH_CHOICE, self._screening), options, limits, begun,
                     self.config.target_words, places, scores=scores, stop=stop)
             if bad is not None:
                 b, i = bad
@@ -408,7 +412,7 @@ class Transformer:
                 rules: Rules) -> Iterator[int]:
         with self._borrow(sentences, [prompt], limits.max_length - 1) as workspace:
             workspace.encode(ENCODER_WITH_MEMORY, sentences)
-            steps = DecoderSteps(workspace, DECODER, DECODER_WITH_CHOICE, self._screened(limits))
+            steps = DecoderSteps(workspace, DECODER, DECODER_WITH_CHOICE, self._screening)
             if options.do_sample:
                 draws = [generate.generator(options.seed, 0, 0)]
                 one_by_one = Sampling(steps, options, rules, limits, [0], prompt[None], draws=draws)
@@ -419,13 +423,6 @@ class Transformer:
                 yield from tokens[:, 0].tolist()
         if one_by_one.bad is not None:
             tracing.warn_of_nan(self, sentences, [[*prompt, *one_by_one.hypotheses[0].ids[:-1]]])
-
-    def _screened(self, limits: Limits) -> int | None:
-        """The decoder program that finds the likeliest words without all logits, None where that is not worth it."""
-        if len(self._programs) <= SCREENED_DECODER or limits.max_length - limits.prompt_length < STEPS_WORTH_SCREENING:
-            return None
-        screening = self._programs[SCREENED_DECODER].ops[-2]
-        return None if self._packed.screened(screening) is None else SCREENED_DECODER
 
     def _attention(self, source: Ids, prompt: Ids, ids: list[int]) -> Floats:
         """Cross-attention (layers, n_heads, T, S) of the T ids after the start, given and generated: from the same

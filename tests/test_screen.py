@@ -9,6 +9,7 @@ from models import random_values, small_config
 
 import rtfast
 from rtfast import backends, model
+from rtfast import screening as screening_module
 from rtfast.model import DECODER, ENCODER_WITH_MEMORY, SCREENED_DECODER
 
 WORDS = 4099
@@ -155,9 +156,12 @@ def test_states_that_bytes_cannot_say(screening, value, d_model):
     assert not np.isfinite(logits).all()
 
 
+@pytest.mark.parametrize("without", [0, 40])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_generation(screening, threads, monkeypatch):
-    """Whole greedy generations, with rules that exclude words, are those without screening."""
+def test_generation(screening, threads, without, monkeypatch):
+    """Whole greedy generations, with rules that exclude words, are those without screening; also if that begins in
+    their midst."""
+    monkeypatch.setattr(screening_module, "WORDS_WITHOUT", without)
     config = config_of(d_model=40, d_key=5, d_value=5, embedding_scale=1.5)
     weights = random_values(config)
     sources = [[3, 4, 5], [6], list(range(1, 40)), [9, 9]]
@@ -178,6 +182,19 @@ def test_generation(screening, threads, monkeypatch):
             assert list(made.stream(sources[0], 30, **options)) == expected[0]
     finally:
         rtfast.set_num_threads(before)
+
+
+def test_the_first_words_are_found_without(screening, monkeypatch):
+    """A process of a sentence or two neither makes the bytes nor keeps them; the ninth word of eight does."""
+    monkeypatch.setattr(screening_module, "WORDS_WITHOUT", 8)
+    config = config_of()
+    made = rtfast.Transformer(config, random_values(config))
+    asked, really = [], made._packed.screened
+    monkeypatch.setattr(made._packed, "screened", lambda op: asked.append(op) or really(op))
+    first = made.generate([[3, 4], [5]], 2)
+    made.generate([3, 4], 2, num_beams=2)  # all logits count
+    assert made.generate([3, 4], 2) == first[0] and list(made.stream([3, 4], 2)) == first[0] and not asked
+    assert made.generate([[3, 4], [5]], 2) == first and asked
 
 
 def test_small_vocabularies_and_other_types_are_not_screened(screening):
