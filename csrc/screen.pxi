@@ -33,8 +33,8 @@ cdef double HUGE_NUMBER = 1e15       # with larger numbers a bound might overflo
 
 
 def can_screen():
-    """Whether `screen` can make anything: this build and this CPU multiply bytes."""
-    return can_multiply_bytes()
+    """Whether `screen` can make anything: this build and this CPU multiply bytes, in panels as wide as those of numbers."""
+    return can_multiply_bytes() and panel_width(<vf*> NULL) == BYTE_COLUMNS
 
 
 cdef class ScreenedWeight:
@@ -146,12 +146,13 @@ cdef inline double nearest(double x) noexcept nogil:
 def screen(PackedWeight packed, bias):
     """The ScreenedWeight of a packed weight and the bias (d_out,) or None that its product adds.
 
-    None where bytes cannot tell: another type than float32, a number that is not finite or huge, too many rows.
+    None where bytes cannot tell: not `can_screen`, another type than float32, a number that is not finite or huge, too
+    many rows.
     """
     cdef ScreenedWeight made
     cdef const float* numbers = <const float*> address_or_null(bias)
     cdef bint good
-    if not packed.is_float or packed.d_in > MOST_SCREENED or packed.d_in == 0:
+    if not can_screen() or not packed.is_float or packed.d_in > MOST_SCREENED or packed.d_in == 0:
         return None
     made = ScreenedWeight(packed, bias)
     with nogil:

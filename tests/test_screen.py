@@ -70,6 +70,14 @@ def test_what_another_thread_made_meanwhile_stays(screening, monkeypatch):
     assert packed.screened(op) is first[0] is packed.screened(op)
 
 
+def test_builds_that_cannot_make_nothing():
+    for name in backends.available():
+        backend = backends.load(name)
+        made = backend.screen(backend.pack(np.ones((3, 40), np.float32)), None)
+        assert (made is not None) == backend.can_screen()
+        assert backend.screen(backend.pack(np.ones((3, 40))), None) is None
+
+
 @pytest.mark.parametrize("k", [1, 2, 5, 64])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("rows", [1, 3, 8, 9, 33])
