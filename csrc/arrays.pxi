@@ -199,14 +199,14 @@ def linear(x, weight, bias, int activation, out):
     if not isinstance(weight, PackedWeight):
         if tasks_multiply(1, rows, d_in, d_out, size):
             op.arguments.matmul = MatmulArguments(
-                address(x), address(weight), address_or_null(bias), address(out), rows, d_in, d_out, activation, 0)
+                address(x), address(weight), address_or_null(bias), address(out), rows, d_in, d_out, activation, 0, 0, 0)
             run_matmul(&op, 1, size == 4)
             return
         weight = pack(weight)
     packed = weight
     op.arguments.linear = LinearArguments(
         address(x), d_in, packed.panels, address_or_null(bias), address(out), d_out, rows, d_in, d_out, activation,
-        0, 0, 0, 0)
+        0, 0, 0, 0, 0)
     run_linear(&op, rows, packed.is_float)
 
 
@@ -284,7 +284,7 @@ cdef int size_packed_product(Op* ops, const void* a, const void* b, void* panels
         size_pack(&ops[0], <vf*> NULL)
     else:
         size_pack(&ops[0], <vd*> NULL)
-    ops[1].arguments.linear = LinearArguments(a, k, panels, NULL, out, n, m, k, n, IDENTITY, 0, 0, 0, 0)
+    ops[1].arguments.linear = LinearArguments(a, k, panels, NULL, out, n, m, k, n, IDENTITY, 0, 0, 0, 0, 0)
     return max(size_linear_alone(&ops[1], m, is_float), members_of_op(&ops[0]))
 
 
@@ -295,7 +295,7 @@ cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, P
     cdef PackedWeight packed
     cdef Op[2] ops
     if tasks_multiply(batch, m, k, n, size):
-        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY, 0)
+        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY, 0, 0, 0)
         return run_matmul(ops, batch, size == 4)
     packed = PackedWeight(k, n, dtype)
     for i in range(batch):

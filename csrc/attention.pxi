@@ -164,7 +164,7 @@ cdef void weigh_values(
             copy_chunk(at(weights, k), stride, rows, chunk + stairs, copy)
         multiply_chunk(copy if rows > FEW_ROWS else at(weights, k), CHUNK_STRIDE if rows > FEW_ROWS else stride, rows,
                        at(values, k * head.values_row), head.values_row, nr, chunk, stairs, head.d_value,
-                       out, out_stride, k > 0, at(values, (k + chunk) * head.values_row) if k + chunk < n else after,
+                       out, out_stride, k > 0, at(values, (k + chunk) * head.values_row) if k + chunk < n else after, NULL,
                        rows <= FEW_ROWS and head.from_memory, edge)
         k += chunk
 

@@ -229,7 +229,7 @@ cdef int c_linear(const real* x, const rtfast_weight* packed, const real* bias, 
     if out == NULL:
         return RTFAST_BAD_VALUE
     op.arguments.linear = LinearArguments(
-        x, d_in, packed.panels, bias, out, d_out, rows, d_in, d_out, activation, 0, 0, 0, 0)
+        x, d_in, packed.panels, bias, out, d_out, rows, d_in, d_out, activation, 0, 0, 0, 0, 0)
     return run_quietly(&op, 1, size_linear_alone(&op, rows, real is float))
 
 
@@ -251,7 +251,7 @@ cdef int c_matmul(const real* a, const real* b, Py_ssize_t batch, Py_ssize_t m, 
     if out == NULL:
         return RTFAST_BAD_VALUE
     if tasks_multiply(batch, m, k, n, sizeof(real)):
-        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY, 0)
+        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY, 0, 0, 0)
         if real is float:
             return run_rows_quietly(ops, batch, <SizeFunction> (<void*> size_matmul[vf]))
         else:

@@ -168,7 +168,7 @@ def linear_directly(x, weight, bias, int activation, out):
         rows = to.len // operands.itemsize // packed.d_out
         op.arguments.linear = LinearArguments(
             operands.views[0].buf, packed.d_in, packed.panels, NULL, to.buf, packed.d_out, rows, packed.d_in,
-            packed.d_out, activation, 0, 0, 0, 0)
+            packed.d_out, activation, 0, 0, 0, 0, 0)
         if bias is not None:
             op.arguments.linear.bias = operands.views[1].buf
         run_linear(&op, rows, packed.is_float)

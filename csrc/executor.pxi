@@ -196,7 +196,7 @@ cdef class Executor:
         bound.ops[i].arguments.linear = LinearArguments(
             self.buffer(bound, op.inputs[0]), op.inputs[0].width, packed.panels,
             address_or_null(self.weights.bias(op)), self.buffer(bound, op.output), op.output.width,
-            0, packed.d_in, packed.d_out, self.weights.activation_code(op), 0, 0, 0, bound.weight_bytes)
+            0, packed.d_in, packed.d_out, self.weights.activation_code(op), 0, 0, 0, 0, bound.weight_bytes)
         bound.size[i] = <SizeFunction> (<void*> size_linear[vf] if self.is_float else <void*> size_linear[vd])
         return 0
 

@@ -16,12 +16,61 @@ cdef enum:
     SMALL_OPERAND = 256 << 10        # one that stays in the L2 cache if no more rows than these use it,
     ROWS_NOT_WORTH_PACKING = 128
     MOST_IN_PLACE = 64 << 20         # and one that up to three rows use: one task still, which ends soon
+    TILES_TO_SPARE = 3               # so many fetch a panel from memory: the last of them can fetch something else
     PANELS_OF_GROUP = 8              # at least, unless a thread would have no task
     ROWS_OF_NARROW = 16              # so many use one of less than a panel, chunk by chunk
     ROWS_OF_PIECE = 16               # at least, where the rows of a product are several tasks
     ALONE = 4 << 20                  # multiply-adds: fewer are done sooner than packed for a second thread
     ROWS_IN_A_HURRY = 18             # so many need the next panel soon: on AMD's cores their first two tiles fetch it all
+    MOST_UPCOMING = 3                # places of what comes next
     ROWS_IN_SEQUENCE = 4             # so many read a packed operand from end to end on AMD's cores
+
+
+# What a thread needs once these rows of a product are done: fetched between their tiles, the first place first.
+cdef struct Upcoming:
+    const char* places[MOST_UPCOMING]
+    Py_ssize_t lines[MOST_UPCOMING]
+    Py_ssize_t now, n                # which of them, of so many
+    bint out_too                     # where the next rows are stored is among them
+    bint by_all                      # tiles, or only the last of each panel, since the others fetch panels
+    Py_ssize_t fours                 # of lines, for each tile that fetches some
+
+
+cdef inline void expect(Upcoming* upcoming, const vec* place, Py_ssize_t n) noexcept nogil:
+    """n numbers from `place` on are needed next."""
+    upcoming.places[upcoming.n] = <const char*> place
+    upcoming.lines[upcoming.n] = (n * number_bytes(place) + 63) // 64
+    upcoming.n += 1
+
+
+cdef inline Upcoming* shared(
+    Upcoming* upcoming, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t n_k, bint panels_are_far, const vec* like,
+) noexcept nogil:
+    """`upcoming`, its lines shared among the tiles of a product of such sizes; NULL if there is none, or no tile for it."""
+    cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS, n_panels = columns // panel_width(like), lines = 0, i
+    if upcoming == NULL or rows <= FEW_ROWS or n_panels == 0 or (panels_are_far and n_tiles < TILES_TO_SPARE):
+        return NULL
+    upcoming.by_all = not panels_are_far
+    for i in range(upcoming.n):
+        lines += upcoming.lines[i]
+    n_tiles = (1 if panels_are_far else n_tiles) * n_panels * ((n_k + CHUNK - 1) // CHUNK)
+    if lines == 0 or n_tiles == 0:
+        return NULL
+    upcoming.fours = (lines + 4 * n_tiles - 1) // (4 * n_tiles)
+    return upcoming
+
+
+cdef inline const vec* next_lines(Upcoming* upcoming, const vec* like) noexcept nogil:
+    """Where those of the next tile lie; NULL once there are no more."""
+    cdef Py_ssize_t i
+    while upcoming.now < upcoming.n:
+        i = upcoming.now
+        if upcoming.lines[i] > 0:
+            upcoming.lines[i] -= 4 * upcoming.fours
+            upcoming.places[i] += 256 * upcoming.fours
+            return <const vec*> (upcoming.places[i] - 256 * upcoming.fours)
+        upcoming.now += 1
+    return NULL
 
 
 cdef inline Py_ssize_t panels_at_once(Py_ssize_t rows) noexcept nogil:
@@ -38,25 +87,30 @@ cdef inline bint read_in_sequence(Py_ssize_t rows) noexcept nogil:
 cdef void multiply_chunk(
     const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
     Py_ssize_t n_k, Py_ssize_t tail, Py_ssize_t columns, vec* c, Py_ssize_t c_stride,
-    bint accumulate, const vec* after, bint from_memory, vec* edge,
+    bint accumulate, const vec* after, Upcoming* upcoming, bint from_memory, vec* edge,
 ) noexcept nogil:
-    """c (rows, columns) = or += a (rows, n_k) @ b, n_k <= CHUNK; `after` is where b goes on.
+    """c (rows, columns) = or += a (rows, n_k) @ b, n_k <= CHUNK; `after` is where b goes on, upcoming what else may be
+    fetched, or NULL.
 
     From five rows on, a is what `copy_chunk` or `copy_turned` made, and a_stride is CHUNK_STRIDE or 0.
     """
     cdef Py_ssize_t nr = panel_width(a), column = 0, first, last, i, r
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef Py_ssize_t at_once = panels_at_once(rows), from_row = CHUNK_STRIDE if a_stride == 0 else a_stride
-    cdef Py_ssize_t every = 0, fetching = 0
+    cdef Py_ssize_t every = 0, fetching = 0, seldom = 0, apart = fetched_apart(n_k, a)
     cdef const vec* ahead
-    if b_row == nr and not read_in_sequence(rows):
+    if b_row == nr and not read_in_sequence(rows) and (upcoming == NULL or not upcoming.by_all):
         fetching = min(n_tiles, <Py_ssize_t> 2) if amd and rows <= ROWS_IN_A_HURRY else n_tiles
+        if upcoming != NULL:
+            fetching -= 1
         every = fetching * 128 // (nr * number_bytes(a))  # these tiles of a panel fetch the next one between them
+    if upcoming != NULL:
+        seldom = max(<Py_ssize_t> 1, n_k // 2 // upcoming.fours)
     while at_once > 1:
         while column + at_once * nr <= columns:
             ahead = at(b, at_once * b_stride) if column + at_once * nr < columns else after
             tile_of(rows, at_once, a, a_stride, b, b_row, b_stride, n_k, tail, at(c, column), c_stride, accumulate,
-                    ahead, from_memory)
+                    ahead, from_memory, 64)
             b = at(b, at_once * b_stride)
             column += at_once * nr
         at_once //= 2
@@ -65,7 +119,8 @@ cdef void multiply_chunk(
             first, last = 0, rows
             if n_tiles > 1:  # a division costs as much as a tile of the article
                 first, last = rows * i // n_tiles, rows * (i + 1) // n_tiles
-                if not accumulate:  # c may come from memory, or its rows share cache sets
+                # c may come from memory, or its rows share cache sets.
+                if not accumulate and (upcoming == NULL or not upcoming.out_too):
                     for r in range(first, last):
                         prefetch_near(at(c, r * c_stride + column))
                         prefetch_near(<const char*> at(c, r * c_stride + column) + 64)
@@ -74,9 +129,12 @@ cdef void multiply_chunk(
                 if i < fetching:
                     ahead = at(b, b_stride) if column + nr < columns else after
                     if i > 0:
-                        ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * fetch_step())
+                        ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * (256 if apart == 64 else 64))
+                elif upcoming != NULL:
+                    ahead = next_lines(upcoming, a)
                 tile_of(last - first, 1, at(a, first * from_row), a_stride, b, b_row, 0, n_k, tail,
-                        at(c, first * c_stride + column), c_stride, accumulate, ahead, every if i < fetching else 0)
+                        at(c, first * c_stride + column), c_stride, accumulate, ahead,
+                        every if i < fetching else seldom if ahead != NULL else 0, apart if i < fetching else 64)
             else:
                 tile_at_edge(last - first, at(a, first * from_row), a_stride, b, b_row, n_k, tail,
                              at(c, first * c_stride + column), c_stride, columns - column, accumulate, edge)
@@ -192,7 +250,7 @@ cdef void multiply_in_sequence(
         while True:  # once even where n_k is 0: the sums are then zeros
             chunk = min(CHUNK, n_k - k)
             multiply_chunk(at(a, k), a_stride, rows, at(b, column * n_k + k * nr), nr, n_k * nr, chunk, 0,
-                           min(at_once, columns - column), at(c, column), c_stride, k > 0, b, False, edge)
+                           min(at_once, columns - column), at(c, column), c_stride, k > 0, b, NULL, False, edge)
             k += chunk
             if k >= n_k:
                 break
@@ -201,13 +259,16 @@ cdef void multiply_in_sequence(
 
 cdef void multiply_by_chunks(
     const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
-    Py_ssize_t n_k, Py_ssize_t columns, vec* c, Py_ssize_t c_stride, bint from_memory, vec* scratch,
+    Py_ssize_t n_k, Py_ssize_t columns, vec* c, Py_ssize_t c_stride, Upcoming* upcoming, bint from_memory, vec* scratch,
 ) noexcept nogil:
     """c (rows, columns) = a (rows, n_k) @ b: all panels with one chunk of a, which stays in the L1 cache."""
     cdef Py_ssize_t k = 0, chunk
     cdef vec* copy = at(scratch, TILE_ROWS * panel_width(a))
     cdef const vec* left
     cdef bint turn = worth_turning(rows, columns, a)
+    upcoming = shared(
+        upcoming, rows, columns, n_k,
+        b_row == panel_width(a) and (from_memory or n_k * columns * number_bytes(a) > SMALL_OPERAND), a)
     while True:  # once even where n_k is 0
         chunk = min(CHUNK, n_k - k)
         left = at(a, k)
@@ -219,7 +280,7 @@ cdef void multiply_by_chunks(
             left = copy
         multiply_chunk(left, 0 if turn else CHUNK_STRIDE if rows > FEW_ROWS else a_stride, rows,
                        at(b, k * b_row), b_row, b_stride, chunk, 0, columns, c, c_stride, k > 0,
-                       at(b, (k + chunk) * b_row if k + chunk < n_k else 0), from_memory, scratch)
+                       at(b, (k + chunk) * b_row if k + chunk < n_k else 0), upcoming, from_memory, scratch)
         k += chunk
         if k >= n_k:
             break
@@ -227,8 +288,8 @@ cdef void multiply_by_chunks(
 
 cdef void product(
     const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
-    Py_ssize_t n_k, Py_ssize_t columns, vec* c, Py_ssize_t c_stride, const vec* bias, int activation, bint from_memory,
-    vec* scratch,
+    Py_ssize_t n_k, Py_ssize_t columns, vec* c, Py_ssize_t c_stride, const vec* bias, int activation, Upcoming* upcoming,
+    bint from_memory, vec* scratch,
 ) noexcept nogil:
     """c (rows, columns) = activation(a (rows, n_k) @ b + bias); at most MOST_ROWS rows.
 
@@ -238,7 +299,7 @@ cdef void product(
     if b_row == panel_width(a) and read_in_sequence(rows):
         multiply_in_sequence(a, a_stride, rows, b, n_k, columns, c, c_stride, from_memory, scratch)
     else:
-        multiply_by_chunks(a, a_stride, rows, b, b_row, b_stride, n_k, columns, c, c_stride, from_memory, scratch)
+        multiply_by_chunks(a, a_stride, rows, b, b_row, b_stride, n_k, columns, c, c_stride, upcoming, from_memory, scratch)
     if bias != NULL or activation != IDENTITY:
         finish(c, c_stride, rows, columns, bias, activation)
 
@@ -250,7 +311,7 @@ cdef void tiny_product(const LinearArguments* linear, Py_ssize_t panels, vec* ed
     cdef vec x
     cdef vec zero = constant(0.0, edge)
     tile_of(linear.rows, panels, <const vec*> linear.x, linear.x_stride, <const vec*> linear.weight, nr,
-            linear.d_in * nr, linear.d_in, 0, edge, panels * nr, False, <const vec*> linear.weight, 0)
+            linear.d_in * nr, linear.d_in, 0, edge, panels * nr, False, <const vec*> linear.weight, 0, 64)
     for r in range(linear.rows):
         for j in range(vectors(linear.d_out, edge)):
             i = j * width
@@ -275,19 +336,28 @@ cdef inline bint from_memory(const LinearArguments* linear, const vec* like) noe
 
 cdef void linear_task(const LinearArguments* linear, Py_ssize_t task, vec* scratch) noexcept nogil:
     """One block of rows times one group of panels."""
-    cdef Py_ssize_t nr = panel_width(scratch), row, column
+    cdef Py_ssize_t nr = panel_width(scratch), row, column, rows, columns, later
     cdef const vec* bias = <const vec*> linear.bias
+    cdef Upcoming upcoming
     if linear.rows <= FEW_ROWS and linear.d_in <= CHUNK and linear.d_out <= min(<Py_ssize_t> 2, linear.panels_per_group) * nr:
         tiny_product(linear, 1 if linear.d_out <= nr else 2, scratch)
         return
     row = task % linear.n_row_blocks * linear.rows_per_block
     column = task // linear.n_row_blocks * linear.panels_per_group * nr
+    columns = min(linear.panels_per_group * nr, linear.d_out - column)
+    upcoming.now = upcoming.n = 0
+    later = row + linear.threads * linear.rows_per_block  # those in between are other threads'
+    rows = min(linear.rows_per_block, linear.rows - later)
+    if rows > 0 and linear.x_stride == linear.d_in:
+        expect(&upcoming, at(<const vec*> linear.x, later * linear.d_in), rows * linear.d_in)
+    upcoming.out_too = rows > 0 and linear.out_stride == columns
+    if upcoming.out_too:
+        expect(&upcoming, at(<const vec*> linear.out, later * columns), rows * columns)
     product(at(<const vec*> linear.x, row * linear.x_stride), linear.x_stride,
             min(linear.rows_per_block, linear.rows - row),
-            at(<const vec*> linear.weight, column * linear.d_in), nr, linear.d_in * nr, linear.d_in,
-            min(linear.panels_per_group * nr, linear.d_out - column),
+            at(<const vec*> linear.weight, column * linear.d_in), nr, linear.d_in * nr, linear.d_in, columns,
             at(<vec*> linear.out, row * linear.out_stride + column), linear.out_stride,
-            NULL if bias == NULL else at(bias, column), linear.activation,
+            NULL if bias == NULL else at(bias, column), linear.activation, &upcoming,
             from_memory(linear, scratch), scratch)
 
 
@@ -315,7 +385,7 @@ cdef void size_linear(Op* op, Py_ssize_t rows, int threads, const vec* like) noe
                      min(n_panels // PANELS_OF_GROUP, (2 * threads + blocks - 1) // blocks))
         while groups < n_panels and blocks * groups < 8 * threads and blocks * groups % threads != 0:
             groups += 1
-    linear.n_row_blocks = blocks
+    linear.n_row_blocks, linear.threads = blocks, threads
     linear.panels_per_group = max(<Py_ssize_t> 1, (n_panels + groups - 1) // groups)
     if rows <= FEW_ROWS:  # whole sets of panels at once
         linear.panels_per_group = up_to(linear.panels_per_group, 4)
@@ -363,7 +433,7 @@ cdef void multiply_edge(
                 copy_chunk(left, k, rows, chunk, copy)
                 left, stride = copy, CHUNK_STRIDE
             multiply_chunk(left, stride, rows, panel, nr, chunk * nr, chunk, 0, columns, at(c, row * c_stride), c_stride,
-                           first > 0, panel, False, scratch)
+                           first > 0, panel, NULL, False, scratch)
             row += rows
         first += chunk
         if first >= k:
@@ -376,13 +446,19 @@ cdef inline Py_ssize_t rows_of_a_task(Py_ssize_t batch, Py_ssize_t m, int thread
     return max(<Py_ssize_t> 1, m if pieces <= 1 else (m + pieces - 1) // pieces)
 
 
+cdef inline Py_ssize_t first_row(const MatmulArguments* matmul, Py_ssize_t task) noexcept nogil:
+    """Of a task's rows, among those of all products."""
+    cdef Py_ssize_t pieces = (matmul.m + matmul.rows_per_task - 1) // matmul.rows_per_task
+    return task // pieces * matmul.m + task % pieces * matmul.rows_per_task
+
+
 cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scratch) noexcept nogil:
     """One product of a batch or some rows of it, block by block; what is not read in place is packed first."""
     cdef Py_ssize_t nr = panel_width(scratch), k = matmul.k, n = matmul.n, row = 0, i
     cdef Py_ssize_t b_row = n, b_stride = nr, whole = n // nr * nr  # columns: all but what is no whole panel
     cdef Py_ssize_t pieces = (matmul.m + matmul.rows_per_task - 1) // matmul.rows_per_task, piece = task % pieces
     cdef Py_ssize_t m = min(matmul.rows_per_task, matmul.m - piece * matmul.rows_per_task)
-    cdef Py_ssize_t first = task // pieces * matmul.m + piece * matmul.rows_per_task, block = rows_of_a_block(m)
+    cdef Py_ssize_t first = first_row(matmul, task), block = rows_of_a_block(m), rows, later
     cdef const vec* a = at(<const vec*> matmul.a, first * k)
     cdef const vec* b = at(<const vec*> matmul.b, task // pieces * k * n)
     cdef const vec* bias = <const vec*> matmul.bias
@@ -390,6 +466,7 @@ cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scrat
     cdef vec* panels = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
     cdef bint from_memory = is_far(<double> k * n * number_bytes(scratch))
     cdef PackArguments pack
+    cdef Upcoming upcoming
     if not is_read_in_place(matmul.rows_per_task, k, n, number_bytes(scratch)):
         pack = PackArguments(b, n, 1, k, n, panels)
         for i in range(pack_tasks(&pack, scratch)):
@@ -399,8 +476,19 @@ cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scrat
         multiply_edge(a, m, k, at(b, whole), n, n - whole, at(out, whole), n, scratch)
         finish(at(out, whole), n, m, n - whole, NULL if bias == NULL else at(bias, whole), matmul.activation)
     while whole > 0 and row < m:
+        upcoming.now = upcoming.n = 0
+        later, rows = first + row + block, min(block, m - row - block)
+        if rows <= 0 and task + matmul.threads < matmul.batch * pieces:  # those in between are other threads'
+            later = first_row(matmul, task + matmul.threads)
+            rows = min(block, matmul.batch * matmul.m - later)
+            if pieces == 1:
+                expect(&upcoming, at(<const vec*> matmul.b, (task + matmul.threads) * k * n), k * n)
+        upcoming.out_too = rows > 0
+        if rows > 0:
+            expect(&upcoming, at(<const vec*> matmul.a, later * k), rows * k)
+            expect(&upcoming, at(<const vec*> matmul.out, later * n), rows * n)
         product(at(a, row * k), k, min(block, m - row), b, b_row, b_stride, k, whole, at(out, row * n), n, bias,
-                matmul.activation, from_memory, scratch)
+                matmul.activation, &upcoming, from_memory, scratch)
         row += block
 
 
@@ -409,7 +497,7 @@ cdef void size_matmul(Op* op, Py_ssize_t batch, int threads, const vec* like) no
     cdef Py_ssize_t rows = rows_of_a_task(batch, matmul.m, threads)
     if not is_read_in_place(rows, matmul.k, matmul.n, number_bytes(like)):  # packed once
         rows = max(<Py_ssize_t> 1, matmul.m)
-    matmul.rows_per_task = rows
+    matmul.batch, matmul.rows_per_task, matmul.threads = batch, rows, threads
     op.n_tasks = batch * ((matmul.m + rows - 1) // rows)
     op.nanoseconds = <int64_t> (
         <double> batch * matmul.k * matmul.n * number_bytes(like) * max(<double> matmul.m / 300, 1.0 / 30))

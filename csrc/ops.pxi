@@ -16,7 +16,7 @@ cdef struct LinearArguments:         # out (rows, d_out) = activation(x @ weight
     Py_ssize_t out_stride
     Py_ssize_t rows, d_in, d_out
     int activation
-    Py_ssize_t n_row_blocks, rows_per_block, panels_per_group
+    Py_ssize_t n_row_blocks, rows_per_block, panels_per_group, threads
     Py_ssize_t company               # bytes of all weights of the program, which share the caches; 0 for a kernel
 
 cdef struct MatmulArguments:         # out (batch, m, n) = activation(a (batch, m, k) @ b (batch, k, n) + bias)
@@ -26,7 +26,7 @@ cdef struct MatmulArguments:         # out (batch, m, n) = activation(a (batch, 
     void* out
     Py_ssize_t m, k, n
     int activation
-    Py_ssize_t rows_per_task         # set when the op is sized, a product's rows or fewer
+    Py_ssize_t batch, rows_per_task, threads  # set when the op is sized: a product's rows or fewer
 
 cdef struct PackArguments:           # a matrix into panels
     const void* weight               # element (k, n) at k * row_stride + n * column_stride

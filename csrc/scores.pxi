@@ -177,10 +177,10 @@ cdef void score(
             begin_next(head, q)
         if rows <= FEW_ROWS and n <= nr and head.d_key <= CHUNK:  # the sizes of the article
             tile_of(rows, 1, q, q_stride, panel, nr, 0, head.d_key, 0, scores, stride, False, <const vec*> head.values,
-                    head.d_key >= 16)
+                    head.d_key >= 16, 64)
         else:
             product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, stride, scores, stride, NULL, IDENTITY,
-                    False, scratch)
+                    NULL, False, scratch)
         return
     if rows == 1:
         score_rows(head, q, n, scores)
@@ -193,5 +193,5 @@ cdef void score(
             memset(panel, 0, head.d_key * nr * number_bytes(q))
         pack_keys(at(<const vec*> head.key_rows, first * head.d_key), head.d_key, min(nr, left), head.d_key, 0, panel)
         product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, nr, at(scores, first), stride, NULL, IDENTITY,
-                False, scratch)
+                NULL, False, scratch)
         first += nr

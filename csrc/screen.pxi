@@ -270,7 +270,7 @@ cdef void try_panels(Pick* pick, const vf* x) noexcept nogil:
     cdef const vf* panels = at(<const vf*> arguments.weight, pick.panels[0] * nr * d_in)
     cdef vf* logits = <vf*> pick.logits
     cdef double candidate
-    multiply_by_chunks(x, d_in, 1, panels, nr, (last - pick.panels[0]) * nr * d_in, d_in, width, logits, width, False,
+    multiply_by_chunks(x, d_in, 1, panels, nr, (last - pick.panels[0]) * nr * d_in, d_in, width, logits, width, NULL, False,
                        <vf*> pick.scratch)
     for i in range(pick.n_panels):
         j = pick.panels[i] * nr

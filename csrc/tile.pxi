@@ -40,9 +40,9 @@ cdef inline bint is_fetched_near(Py_ssize_t every, const vec* like) noexcept nog
     return amd and every * panel_width(like) * number_bytes(like) > 2 * 128
 
 
-cdef inline Py_ssize_t fetch_step() noexcept nogil:
-    """Bytes from one fetch of four lines to the next."""
-    return 256 if amd else 64
+cdef inline Py_ssize_t fetched_apart(Py_ssize_t n_k, const vec* like) noexcept nogil:
+    """Bytes between the four lines of a panel (n_k, NR) that are fetched at a time."""
+    return 64 if amd else n_k * panel_width(like) * number_bytes(like) // 4
 
 
 # gcc keeps a sum of a tile in a register, from the first k to the last, only if it is an array's element of a constant
@@ -171,20 +171,21 @@ cdef inline void tile(
     int rows, int panels,                           # constants: every use is a kernel of its own
     const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
     Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
+    Py_ssize_t apart,
 ) noexcept nogil:
     """c (rows, panels * NR) = or += a (rows, n_k) @ b, one chunk.
 
     a_stride: from row to row of a; from TURNED_ROWS on perhaps 0: a is turned, (n_k, rows).
     b_row: from k to k; b_stride: from panel to panel. tail: row r goes on for min(r, tail) more k, the staircase of
-    causal attention. ahead: what to fetch from memory meanwhile, where `every` is not 0: of one panel four lines every
-    so many times two k, of several panels all.
+    causal attention. ahead: what to fetch from memory meanwhile, where `every` is not 0: four lines, `apart` bytes from
+    each other, every so many times two k; for several panels all of the next.
     """
     cdef vec sums[MOST_SUMS]
     cdef Py_ssize_t k = 0, until = every
     cdef int r, j, across = panels * TILE_VECTORS
     cdef const vec* fetched
     cdef bint near = is_fetched_near(every, a)
-    cdef Py_ssize_t step = fetch_step(), apart = 64 if step > 64 else n_k * b_row * number_bytes(a) // 4
+    cdef Py_ssize_t step = 256 if apart == 64 else 64
     clear_sums(rows * across, sums)
     while k + 2 <= n_k:
         if panels == 1:
@@ -217,52 +218,53 @@ cdef void tile_of(
     Py_ssize_t rows, Py_ssize_t panels, const vec* a, Py_ssize_t a_stride,
     const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
     Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
+    Py_ssize_t apart,
 ) noexcept nogil:
     """`tile` for a number of rows known only now; from five rows on, a lies CHUNK_STRIDE apart, or a_stride is 0.
 
     With a constant stride one register addresses all rows.
     """
     if panels == 4:
-        tile(1, 4, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
+        tile(1, 4, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart)
     elif panels == 2:
         if rows == 1:
-            tile(1, 2, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
+            tile(1, 2, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart)
         elif rows == 2:
-            tile(2, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+            tile(2, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         else:
-            tile(3, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+            tile(3, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif TURNED_ROWS <= TILE_ROWS and rows >= TURNED_ROWS and a_stride == 0:
         if rows == 10:
-            tile(10, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+            tile(10, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         elif rows == 11:
-            tile(11, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+            tile(11, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         else:
-            tile(12, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+            tile(12, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif rows == 1:
-        tile(1, 1, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every)
+        tile(1, 1, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart)
     elif rows == 2:
-        tile(2, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        tile(2, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif rows == 3:
-        tile(3, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        tile(3, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif rows == 4:
-        tile(4, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        tile(4, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif rows == 5:
-        tile(5, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        tile(5, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif rows == 6:
-        tile(6, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+        tile(6, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif TILE_ROWS > 6:
         if rows == 7:
-            tile(7, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+            tile(7, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         elif rows == 8:
-            tile(8, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+            tile(8, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         elif rows == 9:
-            tile(9, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+            tile(9, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         elif rows == 10:
-            tile(10, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+            tile(10, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         elif rows == 11:
-            tile(11, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+            tile(11, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         else:
-            tile(12, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every)
+            tile(12, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
 
 
 cdef void tile_at_edge(
@@ -276,7 +278,7 @@ cdef void tile_at_edge(
             for j in range(vectors(columns, a)):
                 i = j * width
                 store(edge, r * nr + i, load_some(c, r * c_stride + i, columns - i, constant(0.0, a)))
-    tile_of(rows, 1, a, a_stride, b, b_row, 0, n_k, tail, edge, nr, accumulate, b, 0)
+    tile_of(rows, 1, a, a_stride, b, b_row, 0, n_k, tail, edge, nr, accumulate, b, 0, 64)
     for r in range(rows):
         for j in range(vectors(columns, a)):
             i = j * width

@@ -59,6 +59,27 @@ def test_products(name, as_on_both, dtype, rows, k, n):
 
 @compiled
 @both_dtypes
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("k", [0, 1, 2, 3, 64, 257])
+@pytest.mark.parametrize("n", [1, 31, 70, 520])
+def test_products_of_several_blocks_of_rows(name, as_on_both, dtype, threads, k, n):
+    """While one block is multiplied, the rows of the next are fetched, what they are stored to, and the next product's
+    right operand: of a batch and of one product, in place, packed for it and before."""
+    a, b = normal((3, 161, k), dtype), normal((3, k, n), dtype, seed=1)
+    before = rtfast.get_num_threads()
+    rtfast.set_num_threads(threads)
+    try:
+        for compute in (lambda: kernels.matmul(a, b), lambda: kernels.matmul(a, b[0]),
+                        lambda: kernels.matmul(a, kernels.pack(b[0]))):
+            assert_same_bits(*as_on_both(compute))
+        expected = np.stack([[kernels.matmul(row[None], b[i])[0] for row in a[i]] for i in range(3)])
+        assert_same_bits(kernels.matmul(a, b), expected)
+    finally:
+        rtfast.set_num_threads(before)
+
+
+@compiled
+@both_dtypes
 def test_weights_that_come_from_memory(name, as_on_both, dtype):
     """28 MB and more: read panel by panel for up to four rows, fetched by the tiles from others."""
     x, weight = normal((5, 700), dtype), kernels.pack(normal((700, 10_030), dtype, seed=1))
