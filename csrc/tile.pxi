@@ -181,7 +181,8 @@ cdef inline void tile(
     each other, every so many times two k; for several panels all of the next.
     """
     cdef vec sums[MOST_SUMS]
-    cdef Py_ssize_t k = 0, until = every
+    cdef Py_ssize_t k = 0
+    cdef int turns = <int> every, until = turns  # of 32 bits: with 64 gcc's loop for eight rows is 3 % slower on Zen 4
     cdef int r, j, across = panels * TILE_VECTORS
     cdef const vec* fetched
     cdef bint near = is_fetched_near(every, a)
@@ -196,8 +197,8 @@ cdef inline void tile(
                         prefetch_near(<const char*> ahead + j * apart)
                     else:
                         prefetch(<const char*> ahead + j * apart)
+                until = turns
                 ahead = <const vec*> (<const char*> ahead + step)
-                until = every
         elif every > 0:
             fetched = at(b, (k + FAR) * b_row) if k + FAR < n_k else at(ahead, (k + FAR - n_k) * b_row)
             for j in range(panels):
