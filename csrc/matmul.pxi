@@ -103,8 +103,8 @@ cdef void multiply_chunk(
         fetching = min(n_tiles, <Py_ssize_t> 2) if amd and rows <= ROWS_IN_A_HURRY else n_tiles
         if upcoming != NULL:
             fetching -= 1
-        every = fetching * 128 // (nr * number_bytes(a))  # these tiles of a panel fetch the next one between them
-    if upcoming != NULL:
+        every = fetching * 128 // (nr * number_bytes(a))  # these tiles of a panel fetch the next one between them,
+    if upcoming != NULL:                                  # the others what is upcoming
         seldom = max(<Py_ssize_t> 1, n_k // 2 // upcoming.fours)
     while at_once > 1:
         while column + at_once * nr <= columns:
@@ -129,7 +129,7 @@ cdef void multiply_chunk(
                 if i < fetching:
                     ahead = at(b, b_stride) if column + nr < columns else after
                     if i > 0:
-                        ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * (256 if apart == 64 else 64))
+                        ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * fetch_step(apart))
                 elif upcoming != NULL:
                     ahead = next_lines(upcoming, a)
                 tile_of(last - first, 1, at(a, first * from_row), a_stride, b, b_row, 0, n_k, tail,

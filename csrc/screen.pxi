@@ -78,7 +78,7 @@ cdef class ScreenedWeight:
             column = panel * BYTE_COLUMNS
             if not panel_as_bytes(
                     <const float*> self.packed.panels + column * self.packed.d_in, self.packed.d_in,
-                    <int32_t*> (self.panels + column * 4 * self.fours), self.offsets + column, self.scales + column,
+                    <uint32_t*> (self.panels + column * 4 * self.fours), self.offsets + column, self.scales + column,
                     self.norms + column, self.errors + column):
                 return False
         if bias != NULL:
@@ -90,7 +90,7 @@ cdef class ScreenedWeight:
 
 
 cdef bint panel_as_bytes(
-    const float* numbers, Py_ssize_t d_in, int32_t* fours, int32_t* offsets, float* scales, float* norms, float* errors,
+    const float* numbers, Py_ssize_t d_in, uint32_t* fours, int32_t* offsets, float* scales, float* norms, float* errors,
 ) noexcept nogil:
     """A panel (d_in, BYTE_COLUMNS) of a packed weight as bytes, (d_in / 4, BYTE_COLUMNS, 4).
 
@@ -103,7 +103,7 @@ cdef bint panel_as_bytes(
     cdef Py_ssize_t k, c
     cdef int shift
     cdef const float* row = numbers
-    cdef int32_t* to
+    cdef uint32_t* to
     for c in range(BYTE_COLUMNS):
         largest[c], norm[c], error[c], sum_of_bytes[c] = 0.0, 0.0, 0.0, 0
     for k in range(d_in):
@@ -122,7 +122,7 @@ cdef bint panel_as_bytes(
         shift = k % 4 * 8
         for c in range(BYTE_COLUMNS):
             byte = nearest(row[c] * inverse[c])
-            to[c] |= (<int32_t> byte & 255) << shift
+            to[c] |= (<uint32_t> <int32_t> byte & 255) << shift
             sum_of_bytes[c] += <int32_t> byte
             left = row[c] - byte * scales[c]
             error[c] += left * left

@@ -45,6 +45,11 @@ cdef inline Py_ssize_t fetched_apart(Py_ssize_t n_k, const vec* like) noexcept n
     return 64 if amd else n_k * panel_width(like) * number_bytes(like) // 4
 
 
+cdef inline Py_ssize_t fetch_step(Py_ssize_t apart) noexcept nogil:
+    """Bytes from one fetch of four lines to the next."""
+    return 256 if apart == 64 else 64
+
+
 # gcc keeps a sum of a tile in a register, from the first k to the last, only if it is an array's element of a constant
 # index before any loop is unrolled. So what goes over the sums, the vectors of one row after those of another, is written
 # out, in fours, up to MOST_SUMS.
@@ -186,7 +191,7 @@ cdef inline void tile(
     cdef int r, j, across = panels * TILE_VECTORS
     cdef const vec* fetched
     cdef bint near = is_fetched_near(every, a)
-    cdef Py_ssize_t step = 256 if apart == 64 else 64
+    cdef Py_ssize_t step = fetch_step(apart)
     clear_sums(rows * across, sums)
     while k + 2 <= n_k:
         if panels == 1:
