@@ -5,7 +5,8 @@
 simd.pxi       vectors of the machine          team.pxi         threads and lists of tasks
 elementary.pxi exp, erf, activations           ops.pxi          what each operation works on
 tile.pxi       a few rows times a panel        pack.pxi         right operands into panels
-matmul.pxi     products (3.2, 3.3)             softmax.pxi      3.2.1
+matmul.pxi     products (3.2, 3.3)             upcoming.pxi     what they fetch a block of rows ahead
+plain.pxi      of two plain matrices           softmax.pxi      3.2.1
 cache.pxi      keys and values                 scores.pxi       q k^T
 attention.pxi  3.2                             arrays.pxi       the kernels on NumPy arrays
 layer_norm.pxi add & norm (3.1)                embedding.pxi    the way in (3.4, 3.5)
@@ -33,7 +34,9 @@ include "team.pxi"
 include "rows.pxi"
 include "tile.pxi"
 include "pack.pxi"
+include "upcoming.pxi"
 include "matmul.pxi"
+include "plain.pxi"
 include "softmax.pxi"
 include "layer_norm.pxi"
 include "embedding.pxi"
