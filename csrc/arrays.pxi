@@ -199,7 +199,8 @@ def linear(x, weight, bias, int activation, out):
     if not isinstance(weight, PackedWeight):
         if tasks_multiply(1, rows, d_in, d_out, size):
             op.arguments.matmul = MatmulArguments(
-                address(x), address(weight), address_or_null(bias), address(out), rows, d_in, d_out, activation, 0, 0, 0)
+                address(x), address(weight), address_or_null(bias), address(out), rows, d_in, d_out, activation,
+                0, 0, 0, 0)
             run_matmul(&op, 1, size == 4)
             return
         weight = pack(weight)
@@ -295,7 +296,7 @@ cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, P
     cdef PackedWeight packed
     cdef Op[2] ops
     if tasks_multiply(batch, m, k, n, size):
-        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY, 0, 0, 0)
+        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY, 0, 0, 0, 0)
         return run_matmul(ops, batch, size == 4)
     packed = PackedWeight(k, n, dtype)
     for i in range(batch):

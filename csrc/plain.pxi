@@ -61,15 +61,14 @@ cdef inline Py_ssize_t rows_of_a_task(Py_ssize_t batch, Py_ssize_t m, int thread
 
 cdef inline Py_ssize_t first_row(const MatmulArguments* matmul, Py_ssize_t task) noexcept nogil:
     """Of a task's rows, among those of all products."""
-    cdef Py_ssize_t pieces = (matmul.m + matmul.rows_per_task - 1) // matmul.rows_per_task
-    return task // pieces * matmul.m + task % pieces * matmul.rows_per_task
+    return task // matmul.pieces * matmul.m + task % matmul.pieces * matmul.rows_per_task
 
 
 cdef void matmul_task(const MatmulArguments* matmul, Py_ssize_t task, vec* scratch) noexcept nogil:
     """One product of a batch or some rows of it, block by block; what is not read in place is packed first."""
     cdef Py_ssize_t nr = panel_width(scratch), k = matmul.k, n = matmul.n, row = 0, i
     cdef Py_ssize_t b_row = n, b_stride = nr, whole = n // nr * nr  # columns: all but what is no whole panel
-    cdef Py_ssize_t pieces = (matmul.m + matmul.rows_per_task - 1) // matmul.rows_per_task, piece = task % pieces
+    cdef Py_ssize_t pieces = matmul.pieces, piece = task % pieces
     cdef Py_ssize_t m = min(matmul.rows_per_task, matmul.m - piece * matmul.rows_per_task)
     cdef Py_ssize_t first = first_row(matmul, task), block = rows_of_a_block(m), rows, later
     cdef const vec* a = at(<const vec*> matmul.a, first * k)
@@ -110,8 +109,8 @@ cdef void size_matmul(Op* op, Py_ssize_t batch, int threads, const vec* like) no
     cdef Py_ssize_t rows = rows_of_a_task(batch, matmul.m, threads)
     if not is_read_in_place(rows, matmul.k, matmul.n, number_bytes(like)):  # packed once
         rows = max(<Py_ssize_t> 1, matmul.m)
-    matmul.batch, matmul.rows_per_task, matmul.threads = batch, rows, threads
-    op.n_tasks = batch * ((matmul.m + rows - 1) // rows)
+    matmul.batch, matmul.pieces, matmul.rows_per_task, matmul.threads = batch, (matmul.m + rows - 1) // rows, rows, threads
+    op.n_tasks = batch * matmul.pieces
     op.nanoseconds = <int64_t> (
         <double> batch * matmul.k * matmul.n * number_bytes(like) * max(<double> matmul.m / 300, 1.0 / 30))
     op.scratch_bytes = product_scratch_bytes(like) + <size_t> (number_bytes(like) * (
