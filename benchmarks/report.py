@@ -135,7 +135,7 @@ def heading(facts):
 
 
 def line(row, before=None):
-    unit, factor = ("MB", 1) if " MB" in row["what"] else ("us", 1e6)
+    unit, factor = (row["unit"], 1) if "unit" in row else ("us", 1e6)
     text = f"  {row['what']:44}{row['seconds'] * factor:12.1f} {unit}"
     if "ratio" in row:
         text += (f"{row['peer']:>16}{row['peer_seconds'] * factor:12.1f} {unit}{row['ratio']:8.2f}x "

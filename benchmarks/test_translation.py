@@ -143,5 +143,6 @@ def test_loading_and_memory(record, processes, i, what):
     typical = {name: statistics.median(row[i] for row in rows) for name, rows in processes.items()}
     ratios = sorted(theirs[i] / mine[i] for mine, theirs in zip(*processes.values(), strict=True))
     record("translation", what, seconds=typical["rtfast"], peer="CTranslate2", peer_seconds=typical["CTranslate2"],
-           ratio=typical["CTranslate2"] / typical["rtfast"], ratio_low=ratios[1], ratio_high=ratios[-2])
+           ratio=typical["CTranslate2"] / typical["rtfast"], ratio_low=ratios[1], ratio_high=ratios[-2],
+           **({"unit": "MB"} if i > 0 else {}))
     print(what, typical)
