@@ -193,7 +193,7 @@ def test_generation(screening, threads, without, monkeypatch):
 
 
 def test_the_first_words_are_found_without(screening, monkeypatch):
-    """A process of a sentence or two neither makes the bytes nor keeps them; the ninth word of eight does."""
+    """A process of a sentence or two neither makes the bytes nor keeps them."""
     monkeypatch.setattr(screening_module, "WORDS_WITHOUT", 8)
     config = config_of()
     made = rtfast.Transformer(config, random_values(config))
