@@ -10,7 +10,8 @@ from models import random_values, small_config
 import rtfast
 from rtfast import backends, model
 from rtfast import screening as screening_module
-from rtfast.model import DECODER, ENCODER_WITH_MEMORY, SCREENED_DECODER
+from rtfast.model import DECODER, DECODER_WITH_CHOICE, ENCODER_WITH_MEMORY, SCREENED_DECODER
+from rtfast.workspace import Workspace
 
 WORDS = 4099
 pytestmark = pytest.mark.skipif(
@@ -197,12 +198,19 @@ def test_the_first_words_are_found_without(screening, monkeypatch):
     monkeypatch.setattr(screening_module, "WORDS_WITHOUT", 8)
     config = config_of()
     made = rtfast.Transformer(config, random_values(config))
-    asked, really = [], made._packed.screened
+    asked, really, programs = [], made._packed.screened, set()
     monkeypatch.setattr(made._packed, "screened", lambda op: asked.append(op) or really(op))
+    for name in ("choose", "step"):  # several greedy steps in one call, and one
+        monkeypatch.setattr(Workspace, name, lambda workspace, program, *rest, run=getattr(Workspace, name): (
+            programs.add(program), run(workspace, program, *rest))[1])
     first = made.generate([[3, 4], [5]], 2)
     made.generate([3, 4], 2, num_beams=2)  # all logits count
-    assert made.generate([3, 4], 2) == first[0] and list(made.stream([3, 4], 2)) == first[0] and not asked
-    assert made.generate([[3, 4], [5]], 2) == first and asked
+    assert made.generate([3, 4], 2) == first[0] and list(made.stream([3, 4], 2)) == first[0]
+    assert not asked and programs == {DECODER_WITH_CHOICE}
+    for options in ({}, {"suppress_tokens": [first[0][0]]}):
+        programs.clear()
+        assert (made.generate([[3, 4], [5]], 2, **options) == first) == (not options)
+        assert asked and programs == {SCREENED_DECODER}
 
 
 def test_small_vocabularies_and_other_types_are_not_screened(screening):
