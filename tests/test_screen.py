@@ -200,9 +200,16 @@ def test_the_first_words_are_found_without(screening, monkeypatch):
     made = rtfast.Transformer(config, random_values(config))
     asked, really, programs = [], made._packed.screened, set()
     monkeypatch.setattr(made._packed, "screened", lambda op: asked.append(op) or really(op))
+
+    def watched(run):
+        def also(workspace, program, *rest):
+            programs.add(program)
+            return run(workspace, program, *rest)
+
+        return also
+
     for name in ("choose", "step"):  # several greedy steps in one call, and one
-        monkeypatch.setattr(Workspace, name, lambda workspace, program, *rest, run=getattr(Workspace, name): (
-            programs.add(program), run(workspace, program, *rest))[1])
+        monkeypatch.setattr(Workspace, name, watched(getattr(Workspace, name)))
     first = made.generate([[3, 4], [5]], 2)
     made.generate([3, 4], 2, num_beams=2)  # all logits count
     assert made.generate([3, 4], 2) == first[0] and list(made.stream([3, 4], 2)) == first[0]
