@@ -2,18 +2,19 @@
 # cython: binding=True, embedsignature=True, freethreading_compatible=True
 """rtfast's compiled core: kernels and executor, built once per instruction set from these sources.
 
-simd.pxi       vectors of the machine          team.pxi         threads and lists of tasks
-elementary.pxi exp, erf, activations           ops.pxi          what each operation works on
-tile.pxi       a few rows times a panel        pack.pxi         right operands into panels
-matmul.pxi     products (3.2, 3.3)             upcoming.pxi     what they fetch a block of rows ahead
-plain.pxi      of two plain matrices           softmax.pxi      3.2.1
-cache.pxi      keys and values                 scores.pxi       q k^T
-attention.pxi  3.2                             arrays.pxi       the kernels on NumPy arrays
-layer_norm.pxi add & norm (3.1)                embedding.pxi    the way in (3.4, 3.5)
-top.pxi        the likeliest words (3.4)       screen.pxi       the same without all logits
-direct.pxi     the same without a detour       executor.pxi     programs of ops
-capi.pxi       the kernels for C and Cython    large_memory.pxi memory in huge pages
-roofline.pxi   what the core can do at best
+simd.pxi        vectors of the machine         team.pxi         threads and lists of tasks
+elementary.pxi  exp, erf, tanh                 ops.pxi          what each operation works on
+activations.pxi ReLU, GELU, SiLU (3.3)         rows.pxi         sums along a row
+tile.pxi        a few rows times a panel       pack.pxi         right operands into panels
+matmul.pxi      products (3.2, 3.3)            upcoming.pxi     what they fetch a block of rows ahead
+plain.pxi       of two plain matrices          softmax.pxi      3.2.1
+cache.pxi       keys and values                scores.pxi       q k^T
+attention.pxi   3.2                            arrays.pxi       the kernels on NumPy arrays
+layer_norm.pxi  add & norm (3.1)               embedding.pxi    the way in (3.4, 3.5)
+top.pxi         the likeliest words (3.4)      screen.pxi       the same without all logits
+direct.pxi      the same without a detour      executor.pxi     programs of ops
+capi.pxi        the kernels for C and Cython   large_memory.pxi memory in huge pages
+roofline.pxi    what the core can do at best
 """
 
 cimport cython
@@ -32,6 +33,7 @@ include "elementary.pxi"
 include "ops.pxi"
 include "team.pxi"
 include "rows.pxi"
+include "activations.pxi"
 include "tile.pxi"
 include "pack.pxi"
 include "upcoming.pxi"

@@ -166,38 +166,3 @@ cdef void size_add(Op* op, Py_ssize_t rows, int threads, const vec* like) noexce
     row.rows = rows
     split_rows(op, rows, row.width, threads, &row.rows_per_task, 100)
     op.task = <TaskFunction> (<void*> add_task[vec])
-
-
-cdef void activate_task(const RowArguments* row, Py_ssize_t task, vec* scratch) noexcept nogil:
-    cdef Py_ssize_t first = task * row.rows_per_task * row.width
-    cdef Py_ssize_t n = min(row.rows * row.width - first, row.rows_per_task * row.width)
-    activate_row(at(<const vec*> row.x, first), n, row.activation, at(<vec*> row.out, first))
-
-
-cdef void size_activate(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
-    cdef RowArguments* row = &op.arguments.row
-    row.rows = rows
-    split_rows(op, rows, row.width, threads, &row.rows_per_task, 800)
-    op.task = <TaskFunction> (<void*> activate_task[vec])
-
-
-cdef void gate_task(const RowArguments* row, Py_ssize_t task, vec* scratch) noexcept nogil:
-    """out (rows, width) = activation(left half of x) * right half, x (rows, 2 * width)."""
-    cdef Py_ssize_t r, i, n = row.width, width = lanes(scratch), first = task * row.rows_per_task
-    cdef vec zero = constant(0.0, scratch)
-    cdef const vec* x
-    cdef vec* out
-    for r in range(first, min(row.rows, first + row.rows_per_task)):
-        x, out = at(<const vec*> row.x, 2 * r * n), at(<vec*> row.out, r * n)
-        activate_row(x, n, row.activation, out)
-        i = 0
-        while i < n:
-            store_some(out, i, n - i, load_some(out, i, n - i, zero) * load_some(x, n + i, n - i, zero))
-            i += width
-
-
-cdef void size_gate(Op* op, Py_ssize_t rows, int threads, const vec* like) noexcept nogil:
-    cdef RowArguments* row = &op.arguments.row
-    row.rows = rows
-    split_rows(op, rows, 2 * row.width, threads, &row.rows_per_task, 500)
-    op.task = <TaskFunction> (<void*> gate_task[vec])

@@ -87,43 +87,12 @@ cdef void multiply_chunk(
         column += nr
 
 
-cdef inline void finish_rows(
+cdef inline void finish(
     vec* c, Py_ssize_t c_stride, Py_ssize_t rows, Py_ssize_t columns, const vec* bias, int activation,
 ) noexcept nogil:
-    """c = activation(c + bias), the activation a constant."""
-    cdef Py_ssize_t r, i, width = lanes(c)
-    cdef vec x
-    cdef vec zero = constant(0.0, c)
-    for r in range(rows):
-        i = 0
-        while i + width <= columns:
-            x = load(c, i)
-            if bias != NULL:
-                x = x + load(bias, i)
-            store(c, i, activated(x, activation, c))
-            i += width
-        if i < columns:
-            x = load_some(c, i, columns - i, zero)
-            if bias != NULL:
-                x = x + load_some(bias, i, columns - i, zero)
-            store_some(c, i, columns - i, activated(x, activation, c))
-        c = at(c, c_stride)
-
-
-cdef void finish(
-    vec* c, Py_ssize_t c_stride, Py_ssize_t rows, Py_ssize_t columns, const vec* bias, int activation,
-) noexcept nogil:
-    """Bias and activation, while the columns are still in the cache."""
-    if activation == RELU:
-        finish_rows(c, c_stride, rows, columns, bias, RELU)
-    elif activation == GELU:
-        finish_rows(c, c_stride, rows, columns, bias, GELU)
-    elif activation == GELU_TANH:
-        finish_rows(c, c_stride, rows, columns, bias, GELU_TANH)
-    elif activation == SILU:
-        finish_rows(c, c_stride, rows, columns, bias, SILU)
-    elif bias != NULL:
-        finish_rows(c, c_stride, rows, columns, bias, IDENTITY)
+    """c = activation(c + bias), while the columns are still in the cache."""
+    if bias != NULL or activation != IDENTITY:
+        activate_rows(c, c_stride, rows, columns, bias, activation, c, c_stride)
 
 
 cdef void copy_chunk(
@@ -245,8 +214,7 @@ cdef void product(
         multiply_in_sequence(a, a_stride, rows, b, n_k, columns, c, c_stride, from_memory, scratch)
     else:
         multiply_by_chunks(a, a_stride, rows, b, b_row, b_stride, n_k, columns, c, c_stride, upcoming, from_memory, scratch)
-    if bias != NULL or activation != IDENTITY:
-        finish(c, c_stride, rows, columns, bias, activation)
+    finish(c, c_stride, rows, columns, bias, activation)
 
 
 cdef void tiny_product(const LinearArguments* linear, Py_ssize_t panels, vec* edge) noexcept nogil:
@@ -264,7 +232,7 @@ cdef void tiny_product(const LinearArguments* linear, Py_ssize_t panels, vec* ed
             if bias != NULL:
                 x = x + load_some(bias, i, linear.d_out - i, zero)
             if linear.activation != IDENTITY:
-                x = activated(x, linear.activation, edge)
+                activated(1, &x, linear.activation)
             store_some(<vec*> linear.out, r * linear.out_stride + i, linear.d_out - i, x)
 
 

@@ -85,8 +85,7 @@ INLINE int made_by_amd(void) {
     INLINE T number_##S(const V *p, ptrdiff_t i) { return ((const T *)p)[i]; }                    \
     INLINE void put_##S(V *p, ptrdiff_t i, T x) { ((T *)p)[i] = x; }                              \
     INLINE V choose_##S(B mask, V yes, V no) { return (V)((mask & (B)yes) | (~mask & (B)no)); }   \
-    /* a < b ? yes : no, lane by lane */                                                          \
-    INLINE V if_less_##S(V a, V b, V yes, V no) { return choose_##S((B)(a < b), yes, no); }       \
+    INLINE V if_less_generic_##S(V a, V b, V yes, V no) { return choose_##S((B)(a < b), yes, no); } \
     INLINE V with_sign_of_##S(V magnitude, V sign) {                                              \
         const B top = (B)fill_##S((T)-0.0);                                                       \
         return (V)(((B)magnitude & ~top) | ((B)sign & top));                                      \
@@ -101,7 +100,7 @@ INLINE int made_by_amd(void) {
     INLINE V scaled_generic_##S(V x, V n) {                                                       \
         const V magic = fill_##S((T)((U)3 << (MANTISSA_BITS - 1)));                               \
         const V least = fill_##S((T)(2 - 2 * BIAS));                                              \
-        const V bounded = if_less_##S(least, n, n, least);                                        \
+        const V bounded = if_less_generic_##S(least, n, n, least);                                \
         const V half = (bounded * fill_##S((T)0.5) + magic) - magic;                              \
         return x * power_of_two_##S(half) * power_of_two_##S(bounded - half);                     \
     }                                                                                             \
@@ -167,6 +166,7 @@ DEFINE_VECTOR(f, vf, float, vf_bits, uint32_t, LANES_F, 23, 127)
 DEFINE_VECTOR(d, vd, double, vd_bits, uint64_t, LANES_D, 52, 1023)
 
 /* What the compiler needs help with.
+ * if_less(a, b, yes, no) is `a < b ? yes : no`; so no where one is NaN.
  * larger(a, b) is `a > b ? a : b`: the second where either is NaN. smaller likewise.
  * load_some reads n lanes, at most all of them, and takes the rest from `otherwise`;
  * it touches no memory past them. store_some likewise.
@@ -179,6 +179,12 @@ INLINE vf larger_f(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b);
 INLINE vd larger_d(vd a, vd b) { return (vd)_mm512_max_pd((__m512d)a, (__m512d)b); }
 INLINE vf smaller_f(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
 INLINE vd smaller_d(vd a, vd b) { return (vd)_mm512_min_pd((__m512d)a, (__m512d)b); }
+INLINE vf if_less_f(vf a, vf b, vf yes, vf no) {
+    return (vf)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ), (__m512)no, (__m512)yes);
+}
+INLINE vd if_less_d(vd a, vd b, vd yes, vd no) {
+    return (vd)_mm512_mask_blend_pd(_mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ), (__m512d)no, (__m512d)yes);
+}
 INLINE vf scaled_f(vf x, vf n) { return (vf)_mm512_scalef_ps((__m512)x, (__m512)n); }
 INLINE vd scaled_d(vd x, vd n) { return (vd)_mm512_scalef_pd((__m512d)x, (__m512d)n); }
 INLINE unsigned not_less_f(vf a, vf b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NLT_UQ); }
@@ -263,6 +269,12 @@ INLINE vf larger_f(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b);
 INLINE vd larger_d(vd a, vd b) { return (vd)_mm256_max_pd((__m256d)a, (__m256d)b); }
 INLINE vf smaller_f(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
 INLINE vd smaller_d(vd a, vd b) { return (vd)_mm256_min_pd((__m256d)a, (__m256d)b); }
+INLINE vf if_less_f(vf a, vf b, vf yes, vf no) {
+    return (vf)_mm256_blendv_ps((__m256)no, (__m256)yes, _mm256_cmp_ps((__m256)a, (__m256)b, _CMP_LT_OQ));
+}
+INLINE vd if_less_d(vd a, vd b, vd yes, vd no) {
+    return (vd)_mm256_blendv_pd((__m256d)no, (__m256d)yes, _mm256_cmp_pd((__m256d)a, (__m256d)b, _CMP_LT_OQ));
+}
 INLINE unsigned not_less_f(vf a, vf b) {
     return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_NLT_UQ));
 }
@@ -333,6 +345,8 @@ INLINE vd fma_d(vd a, vd b, vd c) { return (vd)vfmaq_f64((float64x2_t)c, (float6
 INLINE vf fma_f(vf a, vf b, vf c) { return a * b + c; }
 INLINE vd fma_d(vd a, vd b, vd c) { return a * b + c; }
 #endif
+INLINE vf if_less_f(vf a, vf b, vf yes, vf no) { return if_less_generic_f(a, b, yes, no); }
+INLINE vd if_less_d(vd a, vd b, vd yes, vd no) { return if_less_generic_d(a, b, yes, no); }
 INLINE vf larger_f(vf a, vf b) { return if_less_f(b, a, a, b); }
 INLINE vd larger_d(vd a, vd b) { return if_less_d(b, a, a, b); }
 INLINE vf smaller_f(vf a, vf b) { return if_less_f(a, b, a, b); }

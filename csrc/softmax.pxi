@@ -11,8 +11,9 @@ cdef inline void softmax_rows(
     """
     cdef vec sums[16]                # 16 lanes of every row
     cdef vec last[16]                # the powers past the last whole 16
-    cdef vec shift[4]
-    cdef vec e, factor, scales = constant(scale, x), lowest = constant(-INFINITY, x)
+    cdef vec shift[MOST_AT_ONCE]
+    cdef vec powers[MOST_AT_ONCE]
+    cdef vec factor, scales = constant(scale, x), lowest = constant(-INFINITY, x)
     cdef Py_ssize_t i, whole = n // 16 * 16, width = lanes(x)
     cdef int r, j, per_row = row_vectors(x)
     for r in range(rows):
@@ -23,32 +24,37 @@ cdef inline void softmax_rows(
         for i in range(0, whole, 16):
             for r in range(rows):
                 for j in range(per_row):
-                    sums[r * per_row + j] = larger(load(x, r * stride + i + j * width) * scales, sums[r * per_row + j])
+                    sums[r * per_row + j] = larger(load(x, r * stride + i + j * width), sums[r * per_row + j])
         for j in range(per_row):  # of the last 16, those that there are
             i = whole + j * width
             if i < n:
                 for r in range(rows):
-                    sums[r * per_row + j] = larger(
-                        load_some(x, r * stride + i, n - i, lowest) * scales, sums[r * per_row + j])
-        for r in range(rows):
-            shift[r] = constant(largest_lane(&sums[r * per_row]), x)
+                    sums[r * per_row + j] = larger(load_some(x, r * stride + i, n - i, lowest), sums[r * per_row + j])
+        for r in range(rows):  # rounding keeps the order: the largest product is that of the largest number
+            shift[r] = constant(largest_lane(&sums[r * per_row]), x) * scales
     for j in range(rows * per_row):
         sums[j] = constant(0.0, x)
     for i in range(0, whole, 16):
-        for r in range(rows):
-            for j in range(per_row):
-                e = load(x, r * stride + i + j * width) * scales - shift[r]
-                e = exp_of_small(e, x) if subtract_maximum else exp_(e, x)
-                store(out, r * stride + i + j * width, e)
-                sums[r * per_row + j] = sums[r * per_row + j] + e
+        for j in range(per_row):
+            for r in range(rows):
+                powers[r] = load(x, r * stride + i + j * width) * scales - shift[r]
+            if not subtract_maximum:
+                bound_exponent(rows, powers)
+            exp_of_small(rows, powers, True)
+            for r in range(rows):
+                store(out, r * stride + i + j * width, powers[r])
+                sums[r * per_row + j] = sums[r * per_row + j] + powers[r]
     for j in range(per_row):
         i = whole + j * width
         if i < n:
             for r in range(rows):
-                e = load_some(x, r * stride + i, n - i, lowest) * scales - shift[r]
-                e = exp_of_small(e, x) if subtract_maximum else exp_(e, x)
-                last[r * per_row + j] = e
-                sums[r * per_row + j] = sums[r * per_row + j] + e
+                powers[r] = load_some(x, r * stride + i, n - i, lowest) * scales - shift[r]
+            if not subtract_maximum:
+                bound_exponent(rows, powers)
+            exp_of_small(rows, powers, True)
+            for r in range(rows):
+                last[r * per_row + j] = powers[r]
+                sums[r * per_row + j] = sums[r * per_row + j] + powers[r]
     for r in range(rows):
         factor = constant(reciprocal(add_lanes(&sums[r * per_row]), x), x)
         i = 0

@@ -12,18 +12,22 @@ cdef inline bint ranks_before(double x, double y) noexcept nogil:
 cdef double log_sum_of_powers(const vec* x, Py_ssize_t n, double largest) noexcept nogil:
     """log(sum(exp(x - largest)))."""
     cdef vec sums[8]               # 16 lanes: so many vectors of two doubles
-    cdef vec shift = constant(largest, x), lowest = constant(-INFINITY, x)
+    cdef vec power, shift = constant(largest, x), lowest = constant(-INFINITY, x)
     cdef Py_ssize_t i, width = lanes(x)
     cdef int j, per_row = row_vectors(x)
     for j in range(per_row):
         sums[j] = constant(0.0, x)
     for i in range(0, n // 16 * 16, 16):
         for j in range(per_row):
-            sums[j] = sums[j] + exp_of_small(load(x, i + j * width) - shift, x)
+            power = load(x, i + j * width) - shift
+            exp_of_small(1, &power, True)
+            sums[j] = sums[j] + power
     if n % 16 != 0:
         for j in range(per_row):
             i = n // 16 * 16 + j * width
-            sums[j] = sums[j] + exp_of_small(load_some(x, i, n - i, lowest) - shift, x)
+            power = load_some(x, i, n - i, lowest) - shift
+            exp_of_small(1, &power, True)
+            sums[j] = sums[j] + power
     return log(add_lanes(sums))
 
 
