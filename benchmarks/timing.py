@@ -1,5 +1,6 @@
 """Alternating runs and their medians: the machine's speed drifts, the ratio of neighbours does not."""
 
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ def seconds(function, repeats=1):
 def repeats_for(function, least=2e-3):
     """How many calls make a sample long enough for the clock."""
     function()
-    return max(1, int(least / max(seconds(function), 1e-7)))
+    return math.ceil(least / max(seconds(function), 1e-7))
 
 
 def settle():
@@ -50,7 +51,11 @@ def rate(loop, threads=1):
 
 
 def alternate(functions, budget=1.0, least_rounds=5, threads=1, rooflines=()):
-    """(name -> samples in seconds, roofline -> rates): each function and loop once a round, round after round."""
+    """(name -> samples in seconds, roofline -> rates): each function and loop once a round, round after round.
+
+    A function runs once before its sample starts: whose turn was before left the caches full of its own, or, as the
+    loop over memory, empty.
+    """
     repeats = {name: repeats_for(function) for name, function in functions.items()}
     samples, rates = {name: [] for name in functions}, {name: [] for name in rooflines}
     end = time.perf_counter() + budget
@@ -58,7 +63,7 @@ def alternate(functions, budget=1.0, least_rounds=5, threads=1, rooflines=()):
         for name, function in functions.items():
             if threads > 1:
                 settle()
-                function()
+            function()
             samples[name].append(seconds(function, repeats[name]))
         for name in rooflines:
             if threads > 1:
@@ -74,8 +79,8 @@ def compare(ours, peers, budget=1.0, threads=1, rooflines=None, work=None, round
     alternation and on as many threads; work: name -> how much of the same one call of ours does. The row then has our
     share of each, `of_<name>`: the median over the rounds of our rate over that round's.
 
-    On one thread the times are medians. On several, now and then somebody's threads are put on one core and the
-    others wait: there the times are lower quartiles, for everybody.
+    On one thread the times are medians. On several, now and then two threads share a core for some rounds, which a
+    virtual machine does not even see: there the times are lower quartiles, for everybody, and rates upper ones.
     """
     samples, rates = alternate({"rtfast": ours, **peers}, budget, rounds, threads, rooflines or {})
     typical = {name: float(np.percentile(values, 50 if threads == 1 else 25)) for name, values in samples.items()}
@@ -89,7 +94,8 @@ def compare(ours, peers, budget=1.0, threads=1, rooflines=None, work=None, round
            "ratio": middle, "ratio_low": low, "ratio_high": high,
            "peers": {name: typical[name] for name in peers}}
     for name, limits in rates.items():
-        row[f"{name}_limit"] = float(np.median(limits))
+        row[f"{name}_limit"] = float(np.percentile(limits, 50 if threads == 1 else 75))
         if name in (work or {}):
-            row[f"of_{name}"] = float(np.median(work[name] / mine / limits))
+            row[f"of_{name}"] = (float(np.median(work[name] / mine / limits)) if threads == 1 else
+                                 work[name] / typical["rtfast"] / row[f"{name}_limit"])
     return row
