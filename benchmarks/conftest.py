@@ -55,8 +55,10 @@ def measure(benchmark, pytestconfig):
     """
     def run(group, what, ours, others, *, threads=1, flops=None, bytes=None, backend=None, rounds=5, **extra):
         work = {name: amount for name, amount in (("peak", flops), ("bandwidth", bytes)) if amount}
-        loops = {name: loop for name, loop in roofline(backend).items() if name in work}
-        row = timing.compare(ours, others, pytestconfig.getoption("--budget"), threads, loops, work, rounds)
+        loops = roofline(backend)
+        beside = {name: loop for name, loop in loops.items() if name in work}
+        row = timing.compare(ours, others, pytestconfig.getoption("--budget"), threads, beside, work, rounds,
+                             loops.get("peak"))
         row = {"group": group, "what": what, "threads": threads, **extra, **row, "flops": flops, "bytes": bytes}
         ROWS.append(row)
         benchmark.group = f"{group}, {threads} threads"

@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+LONG_ENOUGH = 2e-3  # seconds of a sample, at least: the clock's error is small then
+LONG_CALL = 0.2     # seconds
+
 
 def seconds(function, repeats=1):
     start = time.perf_counter()
@@ -15,23 +18,10 @@ def seconds(function, repeats=1):
     return (time.perf_counter() - start) / repeats
 
 
-def repeats_for(function, least=2e-3):
-    """How many calls make a sample long enough for the clock."""
+def once(function):
+    """The seconds of one call, not the first."""
     function()
-    return math.ceil(least / max(seconds(function), 1e-7))
-
-
-def settle():
-    """Wait until this process is idle.
-
-    After a call on several threads, OpenBLAS, MKL and OpenMP keep them spinning for a while, on the cores that
-    the next in turn needs.
-    """
-    for _ in range(40):
-        before = time.process_time()
-        time.sleep(0.01)
-        if time.process_time() - before < 0.002:
-            return
+    return max(seconds(function), 1e-7)
 
 
 def rate(loop, threads=1):
@@ -50,39 +40,58 @@ def rate(loop, threads=1):
         return sum(pool.map(part, range(threads)))
 
 
-def alternate(functions, budget=1.0, least_rounds=5, threads=1, rooflines=()):
+def settle(threads, multiply=None):
+    """Wait until this process is idle, and as many cores are there as threads will need.
+
+    After a call on several threads, OpenBLAS, MKL and OpenMP keep them spinning for a while, on the cores that
+    the next in turn needs. And a virtual machine's cores are now and then, for a while, two halves of one: `multiply`,
+    a loop of multiply-adds as in `rate`, is then as fast on one thread as on two.
+    """
+    for _ in range(40):
+        before = time.process_time()
+        time.sleep(0.01)
+        if time.process_time() - before < 0.002:
+            break
+    for _ in range(40):
+        if multiply is None or rate(multiply, threads) > 0.8 * threads * rate(multiply):
+            return
+        time.sleep(0.05)
+
+
+def alternate(functions, budget=1.0, least_rounds=5, threads=1, rooflines=None, multiply=None):
     """(name -> samples in seconds, roofline -> rates): each function and loop once a round, round after round.
 
     A function runs once before its sample starts: whose turn was before left the caches full of its own, or, as the
-    loop over memory, empty.
+    loop over memory, empty. Not one that takes long: it fills them early.
     """
-    repeats = {name: repeats_for(function) for name, function in functions.items()}
-    samples, rates = {name: [] for name in functions}, {name: [] for name in rooflines}
+    samples, rates = {name: [] for name in functions}, {name: [] for name in rooflines or {}}
+    duration = {name: once(function) for name, function in functions.items()}
     end = time.perf_counter() + budget
     while time.perf_counter() < end or len(samples[next(iter(samples))]) < least_rounds:
         for name, function in functions.items():
             if threads > 1:
-                settle()
-            function()
-            samples[name].append(seconds(function, repeats[name]))
-        for name in rooflines:
+                settle(threads, multiply)
+            if duration[name] < LONG_CALL:
+                function()
+            samples[name].append(seconds(function, math.ceil(LONG_ENOUGH / duration[name])))
+        for name in rates:
             if threads > 1:
-                settle()
+                settle(threads, multiply)
             rates[name].append(rate(rooflines[name], threads))
     return samples, rates
 
 
-def compare(ours, peers, budget=1.0, threads=1, rooflines=None, work=None, rounds=5):
+def compare(ours, peers, budget=1.0, threads=1, rooflines=None, work=None, rounds=5, multiply=None):
     """Our time, the best peer's name and time, and the quartiles of the ratio.
 
     rooflines: name -> a loop(i, n) that does the i-th of n parts and returns how much that was, run in the same
     alternation and on as many threads; work: name -> how much of the same one call of ours does. The row then has our
-    share of each, `of_<name>`: the median over the rounds of our rate over that round's.
+    share of each, `of_<name>`: the median over the rounds of our rate over that round's. multiply: see `settle`.
 
-    On one thread the times are medians. On several, now and then two threads share a core for some rounds, which a
-    virtual machine does not even see: there the times are lower quartiles, for everybody, and rates upper ones.
+    On one thread the times are medians. On several, now and then two threads find one core all the same: there the
+    times are lower quartiles, for everybody, and rates upper ones.
     """
-    samples, rates = alternate({"rtfast": ours, **peers}, budget, rounds, threads, rooflines or {})
+    samples, rates = alternate({"rtfast": ours, **peers}, budget, rounds, threads, rooflines, multiply)
     typical = {name: float(np.percentile(values, 50 if threads == 1 else 25)) for name, values in samples.items()}
     best = min(peers, key=typical.get)
     mine = np.array(samples["rtfast"])

@@ -40,8 +40,8 @@ def test_a_rate_is_what_threads_do_together(timing, monkeypatch, threads):
 @pytest.fixture
 def given_times(timing, monkeypatch):
     """Functions say by themselves how long they took, loops how fast one thread of theirs was."""
-    monkeypatch.setattr(timing, "settle", lambda: None)
-    monkeypatch.setattr(timing, "repeats_for", lambda function: 1)
+    monkeypatch.setattr(timing, "settle", lambda threads, multiply: None)
+    monkeypatch.setattr(timing, "once", lambda function: 0.1)
     monkeypatch.setattr(timing, "seconds", lambda function, repeats: function())
     monkeypatch.setattr(timing, "rate", lambda loop, n: n * loop(0, n))
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
@@ -82,3 +82,13 @@ def test_each_runs_once_before_it_is_timed(given_times, threads):
     given_times.alternate({"ours": function("ours"), "peer": function("peer")}, 0, 2, threads,
                           {"memory": lambda i, n: turns.append("memory") or 1.0})
     assert turns == 2 * ["ours", "ours", "peer", "peer", "memory"]
+
+
+def test_several_threads_wait_for_several_cores(timing, monkeypatch):
+    """Two threads do no more than one, three times; then 1.9 times as much."""
+    together, naps = iter([1.0, 1.0, 1.5, 1.9]), []
+    monkeypatch.setattr(timing, "time", SimpleNamespace(process_time=lambda: 0, sleep=naps.append))
+    monkeypatch.setattr(timing, "rate", lambda loop, threads=1: loop() * (next(together) if threads == 2 else 1))
+    timing.settle(2, lambda: 100)
+    assert next(together, None) is None
+    assert len(naps) == 1 + 3  # one to find the process idle
