@@ -12,22 +12,27 @@ cdef inline bint ranks_before(double x, double y) noexcept nogil:
 cdef double log_sum_of_powers(const vec* x, Py_ssize_t n, double largest) noexcept nogil:
     """log(sum(exp(x - largest)))."""
     cdef vec sums[8]               # 16 lanes: so many vectors of two doubles
-    cdef vec power, shift = constant(largest, x), lowest = constant(-INFINITY, x)
-    cdef Py_ssize_t i, width = lanes(x)
-    cdef int j, per_row = row_vectors(x)
+    cdef vec powers[MOST_AT_ONCE]
+    cdef vec shift = constant(largest, x), lowest = constant(-INFINITY, x)
+    cdef Py_ssize_t i = 0, width = lanes(x)
+    cdef int j, b, place, per_row = row_vectors(x), blocks = max(1, per_row // MOST_AT_ONCE)  # of vectors at once
     for j in range(per_row):
         sums[j] = constant(0.0, x)
-    for i in range(0, n // 16 * 16, 16):
-        for j in range(per_row):
-            power = load(x, i + j * width) - shift
-            exp_of_small(1, &power, True)
-            sums[j] = sums[j] + power
-    if n % 16 != 0:
-        for j in range(per_row):
-            i = n // 16 * 16 + j * width
-            power = load_some(x, i, n - i, lowest) - shift
-            exp_of_small(1, &power, True)
-            sums[j] = sums[j] + power
+    while i + blocks * MOST_AT_ONCE * width <= n:
+        for b in range(blocks):
+            for j in range(MOST_AT_ONCE):
+                powers[j] = load(x, i + j * width) - shift
+            exp_of_small(MOST_AT_ONCE, powers, True)
+            for j in range(MOST_AT_ONCE):
+                place = (b * MOST_AT_ONCE + j) % per_row
+                sums[place] = sums[place] + powers[j]
+            i += MOST_AT_ONCE * width
+    while i < n:
+        powers[0] = load_some(x, i, n - i, lowest) - shift
+        exp_of_small(1, powers, True)
+        place = <int> (i // width) % per_row
+        sums[place] = sums[place] + powers[0]
+        i += width
     return log(add_lanes(sums))
 
 
