@@ -27,8 +27,6 @@ cdef inline void activated(int n, vec* x, int activation) noexcept nogil:
     cdef vec zero = constant(0.0, x), half = constant(0.5, x)
     cdef vec y[MOST_AT_ONCE]
     cdef int i
-    for i in range(n):
-        y[i] = x[i]
     if activation == RELU:
         for i in range(n):
             x[i] = larger(zero, x[i])  # in this order a NaN stays
@@ -45,6 +43,8 @@ cdef inline void activated(int n, vec* x, int activation) noexcept nogil:
         for i in range(n):
             x[i] = x[i] * y[i]
     elif activation == SILU:
+        for i in range(n):
+            y[i] = x[i]
         sigmoid(n, y)
         for i in range(n):
             x[i] = x[i] * y[i]

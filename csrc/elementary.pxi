@@ -3,8 +3,8 @@
 The coefficients come from tools/elementary_coefficients.py. NaN goes through, overflow gives
 infinity, underflow goes through the denormals to zero, as in NumPy.
 
-Each works on n vectors (a constant), a step on all of them before the next step: a core holds only some 60 instructions
-that wait for others, fewer than those of three vectors one after another.
+Each works on n vectors (a constant), which take a step all together before any takes the next: one after another they
+would have most of a core's instructions wait for each other (docs/kernels.md).
 """
 
 cdef enum:
@@ -90,7 +90,7 @@ cdef inline void exp_of_small(int n, vec* x, bint may_underflow) noexcept nogil:
 
 
 cdef inline void bound_exponent(int n, vec* x) noexcept nogil:
-    """x to where e^x is infinite, at most."""
+    """x, or where it is larger a number of which e^x is infinite already."""
     cdef vec high
     cdef int i
     if vec is vf:
