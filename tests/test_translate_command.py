@@ -170,7 +170,8 @@ def test_stopped_half_way(tmp_path, expected, how):
     err = process.communicate()[1]
     if how == "SIGINT" and process.returncode == 130:
         assert "--resume goes on where it ended" in err
-    assert target.read_bytes().endswith(b"\n")
+    if how == "SIGINT":  # a kill stops a write between two pages
+        assert target.read_bytes().endswith(b"\n")
     assert command("--input", source, "--output", target, "--resume").wait() == 0
     assert target.read_text(encoding="utf-8") == "".join(expected[line] + "\n" for line in given)
 
