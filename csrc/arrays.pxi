@@ -18,7 +18,7 @@ cdef void* address_or_null(object array) except? NULL:
 
 
 cdef void* allocate(size_t bytes) except NULL:
-    cdef void* memory = take_memory(bytes, False)
+    cdef void* memory = take_large_memory(bytes)
     if memory == NULL:
         raise MemoryError(f"no room for {bytes} bytes")
     return memory
@@ -39,7 +39,7 @@ cdef bint prepare_run(Run* run, const Op* ops, Py_ssize_t n_ops, int wanted) noe
     for i in range(n_ops):
         run.scratch_bytes = max(run.scratch_bytes, ops[i].scratch_bytes)
     run.scratch_bytes = (run.scratch_bytes + 127) // 64 * 64
-    run.scratch = <char*> take_memory(run.scratch_bytes * wanted + 2 * n_ops * sizeof(int64_t), False)
+    run.scratch = <char*> take_large_memory(run.scratch_bytes * wanted + 2 * n_ops * sizeof(int64_t))
     if run.scratch == NULL:
         return False
     run.claimed = <int64_t*> (run.scratch + run.scratch_bytes * wanted)

@@ -175,9 +175,9 @@ cdef int fill_panels(const real* weight, Py_ssize_t d_in, Py_ssize_t d_out, void
 cdef void* panels_for(Py_ssize_t d_in, Py_ssize_t d_out, const real* like) noexcept nogil:
     """Room for a packed weight, or NULL."""
     if real is float:
-        return take_memory(up_to(d_out, panel_width(<vf*> NULL)) * d_in * sizeof(float), False)
+        return take_large_memory(up_to(d_out, panel_width(<vf*> NULL)) * d_in * sizeof(float))
     else:
-        return take_memory(up_to(d_out, panel_width(<vd*> NULL)) * d_in * sizeof(double), False)
+        return take_large_memory(up_to(d_out, panel_width(<vd*> NULL)) * d_in * sizeof(double))
 
 
 cdef int c_pack(const real* weight, Py_ssize_t d_in, Py_ssize_t d_out, rtfast_weight** packed) noexcept nogil:

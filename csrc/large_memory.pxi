@@ -4,6 +4,7 @@ cdef extern from "pages.h" nogil:
     enum: HUGE_PAGE
     void* map_pages(size_t bytes)
     void unmap_pages(void* start, size_t bytes)
+    void* take_large_memory(size_t bytes)
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX

@@ -26,11 +26,23 @@ static inline void *map_pages(size_t bytes) {
 static inline void unmap_pages(void *start, size_t bytes) {
     munmap(start, bytes);
 }
+
+/* As take_memory(), not zeroed, for what is used from end to end: in huge pages where it is some of them long. */
+static inline void *take_large_memory(size_t bytes) {
+    char *memory = (char *)take_memory(bytes, 0);
+    if (memory && bytes >= 2 * (size_t)HUGE_PAGE) {
+        char *start = (char *)(((uintptr_t)memory + HUGE_PAGE - 1) & ~((uintptr_t)HUGE_PAGE - 1));
+        char *end = (char *)(((uintptr_t)memory + bytes) & ~((uintptr_t)HUGE_PAGE - 1));
+        madvise(start, (size_t)(end - start), MADV_HUGEPAGE);
+    }
+    return memory;
+}
 #else
 static inline void *map_pages(size_t bytes) { return take_memory(bytes, 1); }
 static inline void unmap_pages(void *start, size_t bytes) {
     (void)bytes;
     release_memory(start);
 }
+static inline void *take_large_memory(size_t bytes) { return take_memory(bytes, 0); }
 #endif
 #endif

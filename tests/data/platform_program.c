@@ -1,6 +1,7 @@
 /* The thread team's needs of csrc/platform.h and pages.h, without Python: tests/test_platform.py compiles and runs it. */
 #include "pages.h"
 #include <stdio.h>
+#include <string.h>
 
 enum { MEMBERS = 4, ROUNDS = 2000 };
 static int64_t word, arrived, sum, ended;
@@ -57,6 +58,13 @@ int main(void) {
     CHECK(memory && (uintptr_t)memory % 64 == 0);
     memory[0] = memory[HUGE_PAGE - 1] = 1;
     unmap_pages(memory, HUGE_PAGE);
+    for (size_t bytes = 1; bytes <= 5 * (size_t)HUGE_PAGE; bytes = bytes * 3 + 4097) {
+        memory = (char *)take_large_memory(bytes);
+        CHECK(memory && (uintptr_t)memory % 64 == 0);
+        memset(memory, 1, bytes);
+        release_memory(memory);
+    }
+    CHECK(take_large_memory((size_t)-1) == NULL);
     before = nanoseconds();
     do { /* over a whole second: the clock's two parts fit */
         now = nanoseconds();
