@@ -75,6 +75,21 @@ cdef inline void score_groups(
         store(scores, g * apart, totals[g])
 
 
+cdef inline void score_one(const vec* q, const vec* key, Py_ssize_t d_key, vec* scores) noexcept nogil:
+    """The score of one query and one key, in every lane of a vector."""
+    cdef Py_ssize_t first = 0, i
+    cdef vec sum, total = constant(0.0, q)
+    while True:
+        sum = constant(0.0, q)
+        for i in range(first, min(d_key, first + CHUNK)):
+            sum = fma(splat(q, i), splat(key, i), sum)
+        total = sum if first == 0 else total + sum
+        first += CHUNK
+        if first >= d_key:
+            break
+    store(scores, 0, total)
+
+
 cdef inline bint in_one_slot(const Head* head, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     cdef Py_ssize_t t
     if head.ancestors != NULL:
@@ -131,6 +146,9 @@ cdef void score_rows(const Head* head, const vec* q, Py_ssize_t n, vec* scores) 
     cdef const vec* keys
     cdef const vec* ahead
     cdef vec* copy = <vec*> head.keys
+    if n == 1:  # as a sentence's first step, or the article's
+        score_one(q, key_row(head, 0, q), d_key, scores)
+        return
     while t < n:
         left = n - t
         keys = key_row(head, t, q)
