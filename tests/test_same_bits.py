@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from cases import LARGE, SMALL, assert_same_bits, both_dtypes, every_case, normal
-from models import FUSED, large_config, random_values, threads
+from cases import LARGE, SMALL, assert_same_bits, both_dtypes, every_case, normal, skip_unless_bits_are_promised
+from models import FUSED, large_config, random_values, small_config, threads
 from subprocesses import printed
 from thread_counts import assert_threads_change_nothing
 
@@ -151,3 +151,15 @@ def test_every_vector_width(dtype, case, sizes):
     for name in names[1:]:
         for one, other in zip(results[name], results[names[0]], strict=True):
             assert_same_bits(one, other, f"{name} and {names[0]}")
+
+
+@pytest.mark.parametrize("d_key", [1, 40, 300, 515])
+@both_dtypes
+def test_a_single_key_has_the_score_that_it_has_among_others(backend, dtype, d_key):
+    """A sentence's first word looks at itself alone: the score, which makes no weight but 1, is in the trace."""
+    skip_unless_bits_are_promised(backend)
+    config = small_config(d_key=d_key, dtype=np.dtype(dtype).name)
+    model = rtfast.Transformer(config, random_values(config))
+    alone, among = ([model.trace([[3, 4]], [target])[f"decoder.layers.{i}.self_attention.scores"] for i in range(
+        config.n_decoder_layers)] for target in ([5], [5, 6, 4]))
+    assert_same_bits(alone, [scores[..., :1, :1] for scores in among])
