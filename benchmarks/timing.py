@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 LONG_ENOUGH = 2e-3  # seconds of a sample, at least: the clock's error is small then
-LONG_CALL = 0.2     # seconds
+LONG_CALL = 0.2     # seconds: so long a call soon has the caches full of its own
 
 
 def seconds(function, repeats=1):
@@ -62,7 +62,7 @@ def alternate(functions, budget=1.0, least_rounds=5, threads=1, rooflines=None, 
     """(name -> samples in seconds, roofline -> rates): each function and loop once a round, round after round.
 
     A function runs once before its sample starts: whose turn was before left the caches full of its own, or, as the
-    loop over memory, empty. Not one that takes long: it fills them early.
+    loop over memory, empty. Not one that takes LONG_CALL.
     """
     samples, rates = {name: [] for name in functions}, {name: [] for name in rooflines or {}}
     duration = {name: once(function) for name, function in functions.items()}

@@ -72,16 +72,18 @@ def test_threads_that_shared_a_core_do_not_count(given_times):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_each_runs_once_before_it_is_timed(given_times, threads):
-    """Whose turn was before left nothing of its operands in the caches."""
-    turns = []
+@pytest.mark.parametrize("duration", [0.1, 1.0])
+def test_each_runs_once_before_it_is_timed(given_times, monkeypatch, threads, duration):
+    """Whose turn was before left nothing of its operands in the caches; a long call soon has them there."""
+    monkeypatch.setattr(given_times, "once", lambda function: duration)
+    turns, times = [], 2 if duration < 0.2 else 1
 
     def function(name):
         return lambda: turns.append(name) or 1.0
 
     given_times.alternate({"ours": function("ours"), "peer": function("peer")}, 0, 2, threads,
                           {"memory": lambda i, n: turns.append("memory") or 1.0})
-    assert turns == 2 * ["ours", "ours", "peer", "peer", "memory"]
+    assert turns == 2 * [*times * ["ours"], *times * ["peer"], "memory"]
 
 
 def test_several_threads_wait_for_several_cores(timing, monkeypatch):
