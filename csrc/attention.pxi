@@ -153,17 +153,13 @@ cdef void weigh_values(
     cdef const vec* values = <const vec*> head.values
     cdef const vec* after = <const vec*> head.next_keys
     cdef vec* edge = scratch
-    cdef vec* copy = at(scratch, TILE_ROWS * nr)
     if rows <= FEW_ROWS and n + tail <= CHUNK and head.d_value < nr:
         tile_at_edge(rows, weights, stride, values, head.values_row, n, tail, out, out_stride, head.d_value, False, edge)
         return
     while k < n:
         chunk = min(CHUNK, n - k)
         stairs = tail if k + chunk == n else 0
-        if rows > FEW_ROWS:
-            copy_chunk(at(weights, k), stride, rows, chunk + stairs, copy)
-        multiply_chunk(copy if rows > FEW_ROWS else at(weights, k), CHUNK_STRIDE if rows > FEW_ROWS else stride, rows,
-                       at(values, k * head.values_row), head.values_row, nr, chunk, stairs, head.d_value,
+        multiply_chunk(at(weights, k), stride, rows, at(values, k * head.values_row), head.values_row, nr, chunk, stairs, head.d_value,
                        out, out_stride, k > 0, at(values, (k + chunk) * head.values_row) if k + chunk < n else after, NULL,
                        rows <= FEW_ROWS and head.from_memory, edge)
         k += chunk
@@ -207,12 +203,12 @@ cdef void attend_block(
     Py_ssize_t rows, Py_ssize_t length, Py_ssize_t row, vec* out, vec* dense, vec* scores, vec* scratch,
 ) noexcept nogil:
     """Queries t to t + rows of a sequence of `length`; row: of query t in what a trace or mask has."""
-    cdef Py_ssize_t nr = panel_width(out), n_keys = head.n_keys, stride, r, n, group, tail
+    cdef Py_ssize_t n_keys = head.n_keys, stride, r, n, group, tail
     n = visible(attention, t + rows - 1, length, n_keys)
     if shows_all(attention):
         n = n_keys
-    stride = up_to(n, nr)
-    score(head, q, attention.q_stride, rows, n, scores, scratch)
+    stride = scores_stride(n, out)
+    score(head, q, attention.q_stride, rows, n, scores, stride, scratch)
     if (attention.mask != NULL or attention.bias != NULL or shows_all(attention) or attention.weights != NULL
             or not attention.scale > 0):
         for r in range(rows):
@@ -278,7 +274,7 @@ cdef void attention_task(const AttentionArguments* attention, Py_ssize_t task, v
     cdef Py_ssize_t row = (sequence * cache.heads + head_number) * attention.longest, n, operands
     cdef vec* dense = at(scratch, product_scratch_bytes(scratch) // number_bytes(scratch))
     cdef vec* scores = at(dense, cache.capacity)
-    cdef vec* room = at(scores, QUERY_BLOCK * cache.capacity)
+    cdef vec* room = at(scores, QUERY_BLOCK * scores_stride(cache.capacity, scratch))
     cdef const vec* q = at(<const vec*> attention.q, first * attention.q_stride + head_number * attention.q_head_stride)
     cdef vec* out = at(<vec*> attention.out, first * attention.out_stride + head_number * attention.out_head_stride)
     cdef Head head
@@ -340,7 +336,7 @@ cdef void size_attention(Op* op, Py_ssize_t rows, int threads, const vec* like) 
         pieces = (4 * threads + heads - 1) // heads
     pieces = max(pieces, attention.longest * attention.most_keys // LONG_TASK)
     attention.queries_per_task = up_to(max(<Py_ssize_t> 1, (attention.longest + pieces - 1) // pieces), QUERY_BLOCK)
-    numbers = (1 + QUERY_BLOCK) * cache.capacity
+    numbers = cache.capacity + QUERY_BLOCK * scores_stride(cache.capacity, like)
     if attention.k != NULL or cache.in_rows:
         attention.queries_per_task = max(<Py_ssize_t> WORTH_PACKING, attention.queries_per_task)
         one_query = attention.longest == 1 and attention.k == NULL

@@ -37,7 +37,7 @@ cdef void multiply_chunk(
     """c (rows, columns) = or += a (rows, n_k) @ b, n_k <= CHUNK; `after` is where b goes on, upcoming what else may be
     fetched, or NULL.
 
-    From five rows on, a is what `copy_chunk` or `copy_turned` made, and a_stride is CHUNK_STRIDE or 0.
+    a_stride: 0 if a is what `copy_turned` made.
     """
     cdef Py_ssize_t nr = panel_width(a), column = 0, first, last, i, r
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
@@ -93,6 +93,12 @@ cdef inline void finish(
     """c = activation(c + bias), while the columns are still in the cache."""
     if bias != NULL or activation != IDENTITY:
         activate_rows(c, c_stride, rows, columns, bias, activation, c, c_stride)
+
+
+cdef inline bint is_copied(Py_ssize_t rows, Py_ssize_t n_k) noexcept nogil:
+    """Whether so many rows of a are copied chunk by chunk, if not turned. One chunk is read where it lies, there is no more
+    of a row; in longer rows a chunk's places share cache sets."""
+    return rows > FEW_ROWS and n_k > CHUNK
 
 
 cdef void copy_chunk(
@@ -189,10 +195,10 @@ cdef void multiply_by_chunks(
         if turn:
             copy_turned(left, a_stride, rows, chunk, copy)
             left = copy
-        elif rows > FEW_ROWS:
+        elif is_copied(rows, n_k):
             copy_chunk(left, a_stride, rows, chunk, copy)
             left = copy
-        multiply_chunk(left, 0 if turn else CHUNK_STRIDE if rows > FEW_ROWS else a_stride, rows,
+        multiply_chunk(left, 0 if turn else CHUNK_STRIDE if is_copied(rows, n_k) else a_stride, rows,
                        at(b, k * b_row), b_row, b_stride, chunk, 0, columns, c, c_stride, k > 0,
                        at(b, (k + chunk) * b_row if k + chunk < n_k else 0), upcoming, from_memory, scratch)
         k += chunk

@@ -42,7 +42,7 @@ cdef void multiply_edge(
         while row < m:
             rows = min(block, m - row)
             left, stride = at(a, row * k + first), k
-            if rows > FEW_ROWS:
+            if is_copied(rows, k):
                 copy_chunk(left, k, rows, chunk, copy)
                 left, stride = copy, CHUNK_STRIDE
             multiply_chunk(left, stride, rows, panel, nr, chunk * nr, chunk, 0, columns, at(c, row * c_stride), c_stride,

@@ -181,11 +181,19 @@ cdef void score_rows(const Head* head, const vec* q, Py_ssize_t n, vec* scores) 
         begin_next(head, q)
 
 
+cdef inline Py_ssize_t scores_stride(Py_ssize_t n, const vec* like) noexcept nogil:
+    """From one query's scores to the next one's: n up to whole panels, and an odd number of cache lines, so that rows share
+    no cache sets."""
+    cdef Py_ssize_t line = 64 // number_bytes(like)
+    return (up_to(up_to(n, panel_width(like)), line) // line | 1) * line
+
+
 cdef void score(
-    const Head* head, const vec* q, Py_ssize_t q_stride, Py_ssize_t rows, Py_ssize_t n, vec* scores, vec* scratch,
+    const Head* head, const vec* q, Py_ssize_t q_stride, Py_ssize_t rows, Py_ssize_t n, vec* scores, Py_ssize_t stride,
+    vec* scratch,
 ) noexcept nogil:
     """scores (rows, n up to whole panels) = q k^T."""
-    cdef Py_ssize_t nr = panel_width(q), stride = up_to(n, nr), first = 0, left
+    cdef Py_ssize_t nr = panel_width(q), first = 0, left
     cdef vec* panel = <vec*> head.keys
     if n == 0:
         return
@@ -197,7 +205,7 @@ cdef void score(
             tile_of(rows, 1, q, q_stride, panel, nr, 0, head.d_key, 0, scores, stride, False, <const vec*> head.values,
                     head.d_key >= 16, 64)
         else:
-            product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, stride, scores, stride, NULL, IDENTITY,
+            product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, up_to(n, nr), scores, stride, NULL, IDENTITY,
                     NULL, False, scratch)
         return
     if rows == 1:

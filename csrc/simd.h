@@ -62,6 +62,12 @@ INLINE void prefetch_near(const void *address) { __builtin_prefetch(address, 0, 
 /* A read: AMD's cores follow reads of one line after another with fetching, but not prefetches. */
 INLINE void touch(const void *address) { (void)*(const volatile char *)address; }
 
+/* The same number, which the compiler then neither computes anew nor takes apart. */
+INLINE ptrdiff_t hidden(ptrdiff_t n) {
+    __asm__ volatile("" : "+r"(n));
+    return n;
+}
+
 /* The place of the lowest bit of some. */
 INLINE int lowest_bit(uint64_t bits) { return __builtin_ctzll(bits); }
 

@@ -23,6 +23,7 @@ cdef extern from "simd.h" nogil:
     bint made_by_amd()
     int lowest_bit(uint64_t bits)
     const void* another(const void* p)
+    Py_ssize_t hidden(Py_ssize_t n)
     vf fill_f(float x)
     vd fill_d(double x)
     vf splat_f(const vf* p, Py_ssize_t i)

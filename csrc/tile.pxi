@@ -7,7 +7,7 @@ output is summed over k in order with fused multiply-adds. csrc/simd.h gives its
 cdef enum:
     CHUNK = 256                      # k per chain of additions: part of the results' definition
     CHUNK_STRIDE = CHUNK + 16        # rows of the copied left operand, off the power of two
-    FEW_ROWS = 3                     # so many are read where they lie, and multiplied with several panels at once
+    FEW_ROWS = 3                     # so many are multiplied with several panels at once
     FAR = 16                         # k to fetch ahead of them
     MOST_PANEL = 64                  # columns of a panel on any machine
 
@@ -111,8 +111,15 @@ cdef inline void store_sums(
     store_four(20, n, across, sums, c, c_stride, accumulate)
 
 
+cdef inline const vec* row_of(const vec* a, int r, const Py_ssize_t* strides) noexcept nogil:
+    """Row r of a. strides: 1, 3, 5, ... times the bytes between rows; an address can add one of them 1, 2, 4 or 8 times,
+    so that 12 rows take 7 registers."""
+    cdef int times = 8 if r % 8 == 0 else 4 if r % 4 == 0 else 2 if r % 2 == 0 else 1
+    return a if r == 0 else <const vec*> (<const char*> a + strides[r // times // 2] * times)
+
+
 cdef inline void add_product(
-    int i, int rows, int across, int first_row, const vec* a, const vec* again, Py_ssize_t a_stride, const vec* right,
+    int i, int rows, int across, int first_row, const vec* a, const vec* again, const Py_ssize_t* strides, const vec* right,
     int n_k, vec* sums,
 ) noexcept nogil:
     """sums[r, j] += a[r, k] b[k, j] for n_k <= 2 k in order.
@@ -126,97 +133,128 @@ cdef inline void add_product(
     if j % 2 == 1 and r % 3 != 0:  # every third spread once after all: a core reads two vectors a cycle at most
         a = again
     sum = sums[i]
-    if rows >= TURNED_ROWS and a_stride == 0:
+    if strides == NULL:
         sum = fma(splat(a, r), right[j], sum)
         if n_k > 1:
             sum = fma(splat(a, rows + r), right[across + j], sum)
     else:
-        sum = added_product(sum, splat(a, r * a_stride), right[j])
+        sum = added_product(sum, splat(row_of(a, r, strides), 0), right[j])
         if n_k > 1:
-            sum = added_product(sum, splat(a, r * a_stride + 1), right[across + j])
+            sum = added_product(sum, splat(row_of(a, r, strides), 1), right[across + j])
     sums[i] = sum
 
 
-cdef inline void add_four(
-    int i, int rows, int across, int first_row, const vec* a, const vec* again, Py_ssize_t a_stride, const vec* right,
-    int n_k, vec* sums,
+cdef inline vec* add_one(
+    int i, int rows, int across, int first_row, const vec* a, const vec* again, const Py_ssize_t* strides, const vec* right,
+    int n_k, vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
 ) noexcept nogil:
-    add_product(i, rows, across, first_row, a, again, a_stride, right, n_k, sums)
-    add_product(i + 1, rows, across, first_row, a, again, a_stride, right, n_k, sums)
-    add_product(i + 2, rows, across, first_row, a, again, a_stride, right, n_k, sums)
-    add_product(i + 3, rows, across, first_row, a, again, a_stride, right, n_k, sums)
+    add_product(i, rows, across, first_row, a, again, strides, right, n_k, sums)
+    return c if c == NULL else store_sum(i, rows * across, across, sums, c, c_stride, accumulate)
+
+
+cdef inline vec* add_four(
+    int i, int rows, int across, int first_row, const vec* a, const vec* again, const Py_ssize_t* strides, const vec* right,
+    int n_k, vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
+) noexcept nogil:
+    c = add_one(i, rows, across, first_row, a, again, strides, right, n_k, sums, c, c_stride, accumulate)
+    c = add_one(i + 1, rows, across, first_row, a, again, strides, right, n_k, sums, c, c_stride, accumulate)
+    c = add_one(i + 2, rows, across, first_row, a, again, strides, right, n_k, sums, c, c_stride, accumulate)
+    return add_one(i + 3, rows, across, first_row, a, again, strides, right, n_k, sums, c, c_stride, accumulate)
 
 
 cdef inline void add_products(
-    int rows, int across, const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row,
-    Py_ssize_t b_stride, Py_ssize_t k, int n_k, int first_row, vec* sums,
+    int rows, int across, const vec* a, const Py_ssize_t* strides, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
+    int n_k, int first_row, vec* sums, vec* c, Py_ssize_t c_stride, bint accumulate,
 ) noexcept nogil:
-    """sums (rows, across) += a[:, k] b[k, :] for n_k <= TILE_K k in order, from row first_row on."""
-    cdef vec right[TILE_K * 4 * TILE_VECTORS]
-    cdef const vec* again
+    """sums (rows, across) += a[:, k] b[k, :] for the first n_k <= 2 k in order, from row first_row on.
+
+    strides: NULL if a is turned. c: where each sum is stored at once, the last of its products being among these; or NULL.
+    """
+    cdef vec right[2 * 4 * TILE_VECTORS]
+    cdef const vec* again = a
     cdef int i
-    if rows >= TURNED_ROWS and a_stride == 0:
-        a = at(a, k * rows)
+    if strides == NULL:
         a, again = <const vec*> another(a), <const vec*> another(a)
-    else:
-        a = at(a, k)
-        again = a
     for i in range(n_k * across):
-        right[i] = load(b, i % across // TILE_VECTORS * b_stride + (k + i // across) * b_row
-                        + i % across % TILE_VECTORS * lanes(a))
-    add_four(0, rows, across, first_row, a, again, a_stride, right, n_k, sums)
-    add_four(4, rows, across, first_row, a, again, a_stride, right, n_k, sums)
-    add_four(8, rows, across, first_row, a, again, a_stride, right, n_k, sums)
-    add_four(12, rows, across, first_row, a, again, a_stride, right, n_k, sums)
-    add_four(16, rows, across, first_row, a, again, a_stride, right, n_k, sums)
-    add_four(20, rows, across, first_row, a, again, a_stride, right, n_k, sums)
+        right[i] = load(b, i % across // TILE_VECTORS * b_stride + i // across * b_row + i % across % TILE_VECTORS * lanes(a))
+    c = add_four(0, rows, across, first_row, a, again, strides, right, n_k, sums, c, c_stride, accumulate)
+    c = add_four(4, rows, across, first_row, a, again, strides, right, n_k, sums, c, c_stride, accumulate)
+    c = add_four(8, rows, across, first_row, a, again, strides, right, n_k, sums, c, c_stride, accumulate)
+    c = add_four(12, rows, across, first_row, a, again, strides, right, n_k, sums, c, c_stride, accumulate)
+    c = add_four(16, rows, across, first_row, a, again, strides, right, n_k, sums, c, c_stride, accumulate)
+    add_four(20, rows, across, first_row, a, again, strides, right, n_k, sums, c, c_stride, accumulate)
+
+
+cdef inline void fetch_four(const vec* ahead, Py_ssize_t apart, bint near) noexcept nogil:
+    cdef int j
+    for j in range(4):
+        if near:
+            prefetch_near(<const char*> ahead + j * apart)
+        else:
+            prefetch(<const char*> ahead + j * apart)
 
 
 cdef inline void tile(
-    int rows, int panels,                           # constants: every use is a kernel of its own
+    int rows, int panels, bint turned,              # constants: every use is a kernel of its own
     const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
     Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
     Py_ssize_t apart,
 ) noexcept nogil:
     """c (rows, panels * NR) = or += a (rows, n_k) @ b, one chunk.
 
-    a_stride: from row to row of a; from TURNED_ROWS on perhaps 0: a is turned, (n_k, rows).
+    turned: a is (n_k, rows); otherwise a_stride goes from row to row.
     b_row: from k to k; b_stride: from panel to panel. tail: row r goes on for min(r, tail) more k, the staircase of
     causal attention. ahead: what to fetch from memory meanwhile, where `every` is not 0: four lines, `apart` bytes from
     each other, every so many times two k; for several panels all of the next.
     """
     cdef vec sums[MOST_SUMS]
+    cdef Py_ssize_t odd_strides[6]
+    cdef const Py_ssize_t* strides = NULL
     cdef Py_ssize_t k = 0
     cdef int turns = <int> every, until = turns  # of 32 bits: with 64 gcc's loop for eight rows is 3 % slower on Zen 4
     cdef int r, j, across = panels * TILE_VECTORS
+    cdef Py_ssize_t a_k = rows if turned else 1
     cdef const vec* fetched
     cdef bint near = is_fetched_near(every, a)
     cdef Py_ssize_t step = fetch_step(apart)
+    # Many sums stored together fill the queue of a core's stores, and the next tile waits.
+    cdef bint store_each = rows > MOST_SUMS // 4 and n_k > 1 and tail == 0
+    cdef Py_ssize_t end = n_k - 2 if store_each else n_k
+    if not turned:
+        for r in range(1, rows, 2):
+            odd_strides[r // 2] = hidden(r * a_stride * number_bytes(a))
+        strides = odd_strides
     clear_sums(rows * across, sums)
-    while k + 2 <= n_k:
+    if n_k % 2 == 1:
+        add_products(rows, across, a, strides, b, b_row, b_stride, 1, 0, sums, NULL, 0, False)
+        a, b, k = at(a, a_k), at(b, b_row), 1
+    while k + 2 <= end:
         if panels == 1:
             until -= 1
             if until == 0:
-                for j in range(4):
-                    if near:
-                        prefetch_near(<const char*> ahead + j * apart)
-                    else:
-                        prefetch(<const char*> ahead + j * apart)
+                fetch_four(ahead, apart, near)
                 until = turns
                 ahead = <const vec*> (<const char*> ahead + step)
         elif every > 0:
-            fetched = at(b, (k + FAR) * b_row) if k + FAR < n_k else at(ahead, (k + FAR - n_k) * b_row)
+            fetched = at(b, FAR * b_row) if k + FAR < n_k else at(ahead, (k + FAR - n_k) * b_row)
             for j in range(panels):
                 for r in range(<int> (2 * TILE_VECTORS * lanes(a) * number_bytes(a) // 64)):
                     prefetch(<const char*> at(fetched, j * b_stride) + 64 * r)
-        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, TILE_K, 0, sums)
+        add_products(rows, across, a, strides, b, b_row, b_stride, TILE_K, 0, sums, NULL, 0, False)
         if TILE_K == 1:
-            add_products(rows, across, a, a_stride, b, b_row, b_stride, k + 1, 1, 0, sums)
-        k += 2
-    if k < n_k:
-        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 1, 0, sums)
+            add_products(rows, across, at(a, a_k), strides, at(b, b_row), b_row, b_stride, 1, 0, sums, NULL, 0, False)
+        a, b, k = at(a, 2 * a_k), at(b, 2 * b_row), k + 2
+    if store_each:
+        if until == 1:
+            fetch_four(ahead, apart, near)
+        if accumulate:
+            add_products(rows, across, a, strides, b, b_row, b_stride, 2, 0, sums, c, c_stride, True)
+        else:
+            add_products(rows, across, a, strides, b, b_row, b_stride, 2, 0, sums, c, c_stride, False)
+        return
     for k in range(n_k, n_k + tail):
-        add_products(rows, across, a, a_stride, b, b_row, b_stride, k, 1, <int> (k - n_k + 1), sums)
+        add_products(rows, across, a, strides, b, b_row, b_stride, 1, <int> (k - n_k + 1), sums, NULL, 0, False)
+        a, b = at(a, a_k), at(b, b_row)
     store_sums(rows * across, across, sums, c, c_stride, accumulate)
 
 
@@ -226,51 +264,48 @@ cdef void tile_of(
     Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
     Py_ssize_t apart,
 ) noexcept nogil:
-    """`tile` for a number of rows known only now; from five rows on, a lies CHUNK_STRIDE apart, or a_stride is 0.
-
-    With a constant stride one register addresses all rows.
-    """
+    """`tile` for a number of rows known only now; an a_stride of 0: a is turned."""
     if panels == 4:
-        tile(1, 4, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart)
+        tile(1, 4, False, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart)
     elif panels == 2:
         if rows == 1:
-            tile(1, 2, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart)
+            tile(1, 2, False, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart)
         elif rows == 2:
-            tile(2, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(2, 2, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         else:
-            tile(3, 2, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(3, 2, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif TURNED_ROWS <= TILE_ROWS and rows >= TURNED_ROWS and a_stride == 0:
         if rows == 10:
-            tile(10, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(10, 1, True, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         elif rows == 11:
-            tile(11, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(11, 1, True, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         else:
-            tile(12, 1, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(12, 1, True, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif rows == 1:
-        tile(1, 1, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart)
+        tile(1, 1, False, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart)
     elif rows == 2:
-        tile(2, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+        tile(2, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif rows == 3:
-        tile(3, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+        tile(3, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif rows == 4:
-        tile(4, 1, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+        tile(4, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif rows == 5:
-        tile(5, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+        tile(5, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif rows == 6:
-        tile(6, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+        tile(6, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
     elif TILE_ROWS > 6:
         if rows == 7:
-            tile(7, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(7, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         elif rows == 8:
-            tile(8, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(8, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         elif rows == 9:
-            tile(9, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(9, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         elif rows == 10:
-            tile(10, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(10, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         elif rows == 11:
-            tile(11, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(11, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
         else:
-            tile(12, 1, a, CHUNK_STRIDE, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(12, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
 
 
 cdef void tile_at_edge(
