@@ -200,7 +200,7 @@ def linear(x, weight, bias, int activation, out):
         if tasks_multiply(1, rows, d_in, d_out, size):
             op.arguments.matmul = MatmulArguments(
                 address(x), address(weight), address_or_null(bias), address(out), rows, d_in, d_out, activation,
-                0, 0, 0, 0)
+                0, 0, 0, 0, 0, 0)
             run_matmul(&op, 1, size == 4)
             return
         weight = pack(weight)
@@ -268,13 +268,10 @@ cdef int run_matmul(Op* op, Py_ssize_t batch, bint is_float) except -1:
 
 cdef inline bint tasks_multiply(Py_ssize_t batch, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
                                 Py_ssize_t itemsize) noexcept nogil:
-    """Whether the products of a batch, or some rows of each, are best left to tasks that read b in place or pack it for
-    themselves."""
-    cdef Py_ssize_t rows = rows_of_a_task(batch, m, num_threads)
-    if is_narrow(m, n, itemsize) or m <= FEW_ROWS and is_read_in_place(m, k, n, itemsize):
-        return True
-    return k * n * itemsize <= SMALL_OPERAND and (
-        batch > 1 or num_threads == 1 or m * k * n < ALONE or is_read_in_place(rows, k, n, itemsize))
+    """Whether the products of a batch, or some rows or columns of each, are best left to tasks that read b in place or pack
+    it for themselves."""
+    return is_read_in_place(rows_of_a_task(batch, m, k, n, num_threads, itemsize), k, n, itemsize) or (
+        k * n * itemsize <= SMALL_OPERAND and (batch > 1 or num_threads == 1 or m * k * n < ALONE))
 
 
 cdef int size_packed_product(Op* ops, const void* a, const void* b, void* panels, void* out, Py_ssize_t m, Py_ssize_t k,
@@ -296,7 +293,7 @@ cdef int multiply(char* a, char* b, char* out, Py_ssize_t batch, Py_ssize_t m, P
     cdef PackedWeight packed
     cdef Op[2] ops
     if tasks_multiply(batch, m, k, n, size):
-        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY, 0, 0, 0, 0)
+        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY, 0, 0, 0, 0, 0, 0)
         return run_matmul(ops, batch, size == 4)
     packed = PackedWeight(k, n, dtype)
     for i in range(batch):

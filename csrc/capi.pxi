@@ -251,7 +251,7 @@ cdef int c_matmul(const real* a, const real* b, Py_ssize_t batch, Py_ssize_t m, 
     if out == NULL:
         return RTFAST_BAD_VALUE
     if tasks_multiply(batch, m, k, n, sizeof(real)):
-        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY, 0, 0, 0, 0)
+        ops[0].arguments.matmul = MatmulArguments(a, b, NULL, out, m, k, n, IDENTITY, 0, 0, 0, 0, 0, 0)
         if real is float:
             return run_rows_quietly(ops, batch, <SizeFunction> (<void*> size_matmul[vf]))
         else:

@@ -13,8 +13,11 @@ cdef enum:
     MANY_WEIGHTS = 24 << 20          # bytes of a program's weights, which come from memory each time it runs,
     LARGE_WEIGHT = 4 << 20           # and of a weight used alone, which may come from there, or from a slow L3 cache
     SMALL_OPERAND = 256 << 10        # bytes: a right operand that stays in the L2 cache
+    FAR_OPERAND = 1 << 20            # and one that does not: fetched ahead where it lies
     PANELS_OF_GROUP = 8              # at least, unless a thread would have no task
     ROWS_IN_A_HURRY = 18             # so many need the next panel soon: on AMD's cores their first two tiles fetch it all
+    CACHE_WAY = 4 << 10              # bytes: addresses so far apart share a set of the L1 cache,
+    CACHE_WAYS = 8                   # which holds so many lines of them
     ROWS_IN_SEQUENCE = 4             # so many read a packed operand from end to end on AMD's cores
 
 
@@ -43,19 +46,22 @@ cdef void multiply_chunk(
     cdef Py_ssize_t n_tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
     cdef Py_ssize_t at_once = panels_at_once(rows), from_row = CHUNK_STRIDE if a_stride == 0 else a_stride
     cdef Py_ssize_t every = 0, fetching = 0, seldom = 0, apart = fetched_apart(n_k, a)
+    cdef Py_ssize_t far = 2 * apart
     cdef const vec* ahead
-    if b_row == nr and not read_in_sequence(rows) and (upcoming == NULL or not upcoming.by_all):
+    if b_row != nr:
+        apart, far = 64, b_row * number_bytes(a)
+    if (b_row == nr or from_memory) and not read_in_sequence(rows) and (upcoming == NULL or not upcoming.by_all):
         fetching = min(n_tiles, <Py_ssize_t> 2) if amd and rows <= ROWS_IN_A_HURRY else n_tiles
         if upcoming != NULL:
             fetching -= 1
-        every = fetching * 128 // (nr * number_bytes(a))  # these tiles of a panel fetch the next one between them,
+        every = fetching * 128 // (nr * number_bytes(a)) if b_row == nr else fetching  # these tiles of a panel fetch the next one between them,
     if upcoming != NULL:                                  # the others what is upcoming
         seldom = max(<Py_ssize_t> 1, n_k // 2 // upcoming.fours)
     while at_once > 1:
         while column + at_once * nr <= columns:
             ahead = at(b, at_once * b_stride) if column + at_once * nr < columns else after
             tile_of(rows, at_once, a, a_stride, b, b_row, b_stride, n_k, tail, at(c, column), c_stride, accumulate,
-                    ahead, from_memory, 64)
+                    ahead, from_memory, 64, 128)
             b = at(b, at_once * b_stride)
             column += at_once * nr
         at_once //= 2
@@ -73,13 +79,16 @@ cdef void multiply_chunk(
                 ahead = b
                 if i < fetching:
                     ahead = at(b, b_stride) if column + nr < columns else after
+                    if b_row != nr:
+                        ahead = <const vec*> (<const char*> ahead + nr * number_bytes(a) - 65)
                     if i > 0:
-                        ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * fetch_step(apart))
+                        ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * fetch_step(apart, far))
                 elif upcoming != NULL:
                     ahead = next_lines(upcoming, a)
                 tile_of(last - first, 1, at(a, first * from_row), a_stride, b, b_row, 0, n_k, tail,
                         at(c, first * c_stride + column), c_stride, accumulate, ahead,
-                        every if i < fetching else seldom if ahead != NULL else 0, apart if i < fetching else 64)
+                        every if i < fetching else seldom if ahead != NULL else 0, apart if i < fetching else 64,
+                        far if i < fetching else 128)
             else:
                 tile_at_edge(last - first, at(a, first * from_row), a_stride, b, b_row, n_k, tail,
                              at(c, first * c_stride + column), c_stride, columns - column, accumulate, edge)
@@ -95,16 +104,16 @@ cdef inline void finish(
         activate_rows(c, c_stride, rows, columns, bias, activation, c, c_stride)
 
 
-cdef inline bint is_copied(Py_ssize_t rows, Py_ssize_t n_k) noexcept nogil:
-    """Whether so many rows of a are copied chunk by chunk, if not turned. One chunk is read where it lies, there is no more
-    of a row; in longer rows a chunk's places share cache sets."""
-    return rows > FEW_ROWS and n_k > CHUNK
+cdef inline bint is_copied(Py_ssize_t rows, Py_ssize_t a_stride, const vec* like) noexcept nogil:
+    """Whether the rows of a tile share cache sets, and are more than the places in one: such rows are copied chunk by chunk,
+    if not turned."""
+    return min(rows, <Py_ssize_t> TILE_ROWS) > CACHE_WAYS and a_stride * number_bytes(like) % CACHE_WAY == 0
 
 
 cdef void copy_chunk(
     const vec* a, Py_ssize_t a_stride, Py_ssize_t rows, Py_ssize_t n_k, vec* copy,
 ) noexcept nogil:
-    """Rows of a chunk side by side: one constant stride, which shares no cache sets and few pages."""
+    """Rows of a chunk side by side, at a stride that shares no cache sets."""
     cdef Py_ssize_t r, i, width = lanes(a)
     for r in range(rows):
         i = 0
@@ -185,20 +194,20 @@ cdef void multiply_by_chunks(
     cdef Py_ssize_t k = 0, chunk
     cdef vec* copy = at(scratch, TILE_ROWS * panel_width(a))
     cdef const vec* left
-    cdef bint turn = worth_turning(rows, columns, a)
-    upcoming = shared(
-        upcoming, rows, columns, n_k,
-        b_row == panel_width(a) and (from_memory or n_k * columns * number_bytes(a) > SMALL_OPERAND), a)
+    cdef bint turn = worth_turning(rows, columns, a), copied = is_copied(rows, a_stride, a)
+    if b_row == panel_width(a) and rows > FEW_ROWS:
+        from_memory = from_memory or n_k * columns * number_bytes(a) > SMALL_OPERAND
+    upcoming = shared(upcoming, rows, columns, n_k, from_memory, a)
     while True:  # once even where n_k is 0
         chunk = min(CHUNK, n_k - k)
         left = at(a, k)
         if turn:
             copy_turned(left, a_stride, rows, chunk, copy)
             left = copy
-        elif is_copied(rows, n_k):
+        elif copied:
             copy_chunk(left, a_stride, rows, chunk, copy)
             left = copy
-        multiply_chunk(left, 0 if turn else CHUNK_STRIDE if is_copied(rows, n_k) else a_stride, rows,
+        multiply_chunk(left, 0 if turn else CHUNK_STRIDE if copied else a_stride, rows,
                        at(b, k * b_row), b_row, b_stride, chunk, 0, columns, c, c_stride, k > 0,
                        at(b, (k + chunk) * b_row if k + chunk < n_k else 0), upcoming, from_memory, scratch)
         k += chunk
@@ -230,7 +239,7 @@ cdef void tiny_product(const LinearArguments* linear, Py_ssize_t panels, vec* ed
     cdef vec x
     cdef vec zero = constant(0.0, edge)
     tile_of(linear.rows, panels, <const vec*> linear.x, linear.x_stride, <const vec*> linear.weight, nr,
-            linear.d_in * nr, linear.d_in, 0, edge, panels * nr, False, <const vec*> linear.weight, 0, 64)
+            linear.d_in * nr, linear.d_in, 0, edge, panels * nr, False, <const vec*> linear.weight, 0, 64, 128)
     for r in range(linear.rows):
         for j in range(vectors(linear.d_out, edge)):
             i = j * width

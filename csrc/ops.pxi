@@ -26,7 +26,8 @@ cdef struct MatmulArguments:         # out (batch, m, n) = activation(a (batch, 
     void* out
     Py_ssize_t m, k, n
     int activation
-    Py_ssize_t batch, pieces, rows_per_task, threads  # set when the op is sized; pieces: of one product's rows
+    # Set when the op is sized; pieces: of one product.
+    Py_ssize_t batch, row_pieces, rows_per_task, column_pieces, columns_per_task, threads
 
 cdef struct PackArguments:           # a matrix into panels
     const void* weight               # element (k, n) at k * row_stride + n * column_stride

@@ -203,7 +203,7 @@ cdef void score(
             begin_next(head, q)
         if rows <= FEW_ROWS and n <= nr and head.d_key <= CHUNK:  # the sizes of the article
             tile_of(rows, 1, q, q_stride, panel, nr, 0, head.d_key, 0, scores, stride, False, <const vec*> head.values,
-                    head.d_key >= 16, 64)
+                    head.d_key >= 16, 64, 128)
         else:
             product(q, q_stride, rows, panel, nr, head.d_key * nr, head.d_key, up_to(n, nr), scores, stride, NULL, IDENTITY,
                     NULL, False, scratch)

@@ -6,7 +6,7 @@ output is summed over k in order with fused multiply-adds. csrc/simd.h gives its
 
 cdef enum:
     CHUNK = 256                      # k per chain of additions: part of the results' definition
-    CHUNK_STRIDE = CHUNK + 16        # rows of the copied left operand, off the power of two
+    CHUNK_STRIDE = CHUNK + 16        # rows of a copied left operand, off the power of two
     FEW_ROWS = 3                     # so many are multiplied with several panels at once
     FAR = 16                         # k to fetch ahead of them
     MOST_PANEL = 64                  # columns of a panel on any machine
@@ -45,9 +45,9 @@ cdef inline Py_ssize_t fetched_apart(Py_ssize_t n_k, const vec* like) noexcept n
     return 64 if amd else n_k * panel_width(like) * number_bytes(like) // 4
 
 
-cdef inline Py_ssize_t fetch_step(Py_ssize_t apart) noexcept nogil:
+cdef inline Py_ssize_t fetch_step(Py_ssize_t apart, Py_ssize_t far) noexcept nogil:
     """Bytes from one fetch of four lines to the next."""
-    return 256 if apart == 64 else 64
+    return 2 * far if apart == 64 else 64
 
 
 # gcc keeps a sum of a tile in a register, from the first k to the last, only if it is an array's element of a constant
@@ -185,27 +185,33 @@ cdef inline void add_products(
     add_four(20, rows, across, first_row, a, again, strides, right, n_k, sums, c, c_stride, accumulate)
 
 
-cdef inline void fetch_four(const vec* ahead, Py_ssize_t apart, bint near) noexcept nogil:
-    cdef int j
-    for j in range(4):
-        if near:
-            prefetch_near(<const char*> ahead + j * apart)
-        else:
-            prefetch(<const char*> ahead + j * apart)
+cdef inline void fetch_line(const char* line, bint near) noexcept nogil:
+    if near:
+        prefetch_near(line)
+    else:
+        prefetch(line)
+
+
+cdef inline void fetch_four(const vec* ahead, Py_ssize_t apart, Py_ssize_t far, bint near) noexcept nogil:
+    cdef const char* line = <const char*> ahead
+    fetch_line(line, near)
+    fetch_line(line + apart, near)
+    fetch_line(line + far, near)
+    fetch_line(line + far + apart, near)
 
 
 cdef inline void tile(
     int rows, int panels, bint turned,              # constants: every use is a kernel of its own
     const vec* a, Py_ssize_t a_stride, const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
     Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
-    Py_ssize_t apart,
+    Py_ssize_t apart, Py_ssize_t far,
 ) noexcept nogil:
     """c (rows, panels * NR) = or += a (rows, n_k) @ b, one chunk.
 
     turned: a is (n_k, rows); otherwise a_stride goes from row to row.
     b_row: from k to k; b_stride: from panel to panel. tail: row r goes on for min(r, tail) more k, the staircase of
-    causal attention. ahead: what to fetch from memory meanwhile, where `every` is not 0: four lines, `apart` bytes from
-    each other, every so many times two k; for several panels all of the next.
+    causal attention. ahead: what to fetch from memory meanwhile, where `every` is not 0: four lines, two `apart` bytes from
+    each other and two more `far` bytes on, every so many times two k; for several panels all of the next.
     """
     cdef vec sums[MOST_SUMS]
     cdef Py_ssize_t odd_strides[6]
@@ -216,7 +222,7 @@ cdef inline void tile(
     cdef Py_ssize_t a_k = rows if turned else 1
     cdef const vec* fetched
     cdef bint near = is_fetched_near(every, a)
-    cdef Py_ssize_t step = fetch_step(apart)
+    cdef Py_ssize_t step = fetch_step(apart, far)
     # Many sums stored together fill the queue of a core's stores, and the next tile waits.
     cdef bint store_each = rows > MOST_SUMS // 4 and n_k > 1 and tail == 0
     cdef Py_ssize_t end = n_k - 2 if store_each else n_k
@@ -232,7 +238,7 @@ cdef inline void tile(
         if panels == 1:
             until -= 1
             if until == 0:
-                fetch_four(ahead, apart, near)
+                fetch_four(ahead, apart, far, near)
                 until = turns
                 ahead = <const vec*> (<const char*> ahead + step)
         elif every > 0:
@@ -246,7 +252,7 @@ cdef inline void tile(
         a, b, k = at(a, 2 * a_k), at(b, 2 * b_row), k + 2
     if store_each:
         if until == 1:
-            fetch_four(ahead, apart, near)
+            fetch_four(ahead, apart, far, near)
         if accumulate:
             add_products(rows, across, a, strides, b, b_row, b_stride, 2, 0, sums, c, c_stride, True)
         else:
@@ -262,50 +268,50 @@ cdef void tile_of(
     Py_ssize_t rows, Py_ssize_t panels, const vec* a, Py_ssize_t a_stride,
     const vec* b, Py_ssize_t b_row, Py_ssize_t b_stride,
     Py_ssize_t n_k, Py_ssize_t tail, vec* c, Py_ssize_t c_stride, bint accumulate, const vec* ahead, Py_ssize_t every,
-    Py_ssize_t apart,
+    Py_ssize_t apart, Py_ssize_t far,
 ) noexcept nogil:
     """`tile` for a number of rows known only now; an a_stride of 0: a is turned."""
     if panels == 4:
-        tile(1, 4, False, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart)
+        tile(1, 4, False, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart, far)
     elif panels == 2:
         if rows == 1:
-            tile(1, 2, False, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart)
+            tile(1, 2, False, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart, far)
         elif rows == 2:
-            tile(2, 2, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(2, 2, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
         else:
-            tile(3, 2, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(3, 2, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
     elif TURNED_ROWS <= TILE_ROWS and rows >= TURNED_ROWS and a_stride == 0:
         if rows == 10:
-            tile(10, 1, True, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(10, 1, True, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
         elif rows == 11:
-            tile(11, 1, True, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(11, 1, True, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
         else:
-            tile(12, 1, True, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(12, 1, True, a, 0, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
     elif rows == 1:
-        tile(1, 1, False, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart)
+        tile(1, 1, False, a, a_stride, b, b_row, b_stride, n_k, 0, c, c_stride, accumulate, ahead, every, apart, far)
     elif rows == 2:
-        tile(2, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+        tile(2, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
     elif rows == 3:
-        tile(3, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+        tile(3, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
     elif rows == 4:
-        tile(4, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+        tile(4, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
     elif rows == 5:
-        tile(5, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+        tile(5, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
     elif rows == 6:
-        tile(6, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+        tile(6, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
     elif TILE_ROWS > 6:
         if rows == 7:
-            tile(7, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(7, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
         elif rows == 8:
-            tile(8, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(8, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
         elif rows == 9:
-            tile(9, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(9, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
         elif rows == 10:
-            tile(10, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(10, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
         elif rows == 11:
-            tile(11, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(11, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
         else:
-            tile(12, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart)
+            tile(12, 1, False, a, a_stride, b, b_row, b_stride, n_k, tail, c, c_stride, accumulate, ahead, every, apart, far)
 
 
 cdef void tile_at_edge(
@@ -319,7 +325,7 @@ cdef void tile_at_edge(
             for j in range(vectors(columns, a)):
                 i = j * width
                 store(edge, r * nr + i, load_some(c, r * c_stride + i, columns - i, constant(0.0, a)))
-    tile_of(rows, 1, a, a_stride, b, b_row, 0, n_k, tail, edge, nr, accumulate, b, 0, 64)
+    tile_of(rows, 1, a, a_stride, b, b_row, 0, n_k, tail, edge, nr, accumulate, b, 0, 64, 128)
     for r in range(rows):
         for j in range(vectors(columns, a)):
             i = j * width

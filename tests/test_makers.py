@@ -80,6 +80,33 @@ def test_products_of_several_blocks_of_rows(name, as_on_both, dtype, threads, k,
 
 @compiled
 @both_dtypes
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("sizes", [
+    (7, 70, 700),        # threads share the columns
+    (20, 515, 1003),     # more than a block may be read in place, rows that begin in the middle of a cache line
+    (49, 1024, 1024),    # rows that share the sets of a cache
+    (131, 64, 1024),     # many of a panel that the L1 cache holds
+    (203, 520, 700),     # threads share the rows of an operand that they fetch
+    (90, 1060, 2100),    # all rows use some columns before the next
+    (1090, 1000, 1009),  # more multiply-adds than one task's
+])
+def test_plain_operands_read_in_place_or_packed(name, as_on_both, dtype, threads, sizes):
+    m, k, n = sizes
+    x, weight, bias = normal((m, k), dtype), normal((k, n), dtype, seed=1), normal((n,), dtype, seed=2)
+    before = rtfast.get_num_threads()
+    rtfast.set_num_threads(threads)
+    try:
+        packed = kernels.pack(weight)
+        for result in as_on_both(lambda: kernels.matmul(x, weight)):
+            assert_same_bits(result, kernels.matmul(x, packed))
+        for result in as_on_both(lambda: kernels.linear(x, weight, bias, activation="relu")):
+            assert_same_bits(result, kernels.linear(x, packed, bias, activation="relu"))
+    finally:
+        rtfast.set_num_threads(before)
+
+
+@compiled
+@both_dtypes
 def test_weights_that_come_from_memory(name, as_on_both, dtype):
     """28 MB and more: read panel by panel for up to four rows, fetched by the tiles from others."""
     x, weight = normal((5, 700), dtype), kernels.pack(normal((700, 10_030), dtype, seed=1))
