@@ -422,6 +422,25 @@ def test_a_long_call_can_be_interrupted(name, n_threads):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+@pytest.mark.parametrize("n_threads", [1, 2])
+@compiled
+def test_a_long_product_is_left_unfinished(name, n_threads):
+    """32 thousand million multiply-adds: some of the output has not been written when Ctrl-C is seen."""
+    a, b = np.ones((16_000, 1000), np.float32), np.ones((1000, 2000), np.float32)
+    out = np.full((16_000, 2000), np.nan, np.float32)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with backends.using(name), threads(n_threads):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                kernels.matmul(a, b, out=out)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert np.isnan(out).any()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
 @compiled
 def test_a_signal_that_raises_nothing_interrupts_nothing(name):
     q = np.random.default_rng(0).standard_normal((16, 4096, 8)).astype(np.float32)
