@@ -54,8 +54,9 @@ cdef void multiply_chunk(
         fetching = min(n_tiles, <Py_ssize_t> 2) if amd and rows <= ROWS_IN_A_HURRY else n_tiles
         if upcoming != NULL:
             fetching -= 1
-        every = fetching * 128 // (nr * number_bytes(a)) if b_row == nr else fetching  # these tiles of a panel fetch the next one between them,
-    if upcoming != NULL:                                  # the others what is upcoming
+        # These tiles of a panel fetch the next one between them, the others what is upcoming.
+        every = fetching * 128 // (nr * number_bytes(a)) if b_row == nr else fetching
+    if upcoming != NULL:
         seldom = max(<Py_ssize_t> 1, n_k // 2 // upcoming.fours)
     while at_once > 1:
         while column + at_once * nr <= columns:
@@ -79,7 +80,7 @@ cdef void multiply_chunk(
                 ahead = b
                 if i < fetching:
                     ahead = at(b, b_stride) if column + nr < columns else after
-                    if b_row != nr:
+                    if b_row != nr:  # the last two lines of each row: it may begin in the middle of one
                         ahead = <const vec*> (<const char*> ahead + nr * number_bytes(a) - 65)
                     if i > 0:
                         ahead = <const vec*> (<const char*> ahead + i * (n_k // 2) // every * fetch_step(apart, far))
