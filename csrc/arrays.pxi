@@ -60,6 +60,7 @@ cdef int run_ops(const Op* ops, Py_ssize_t n_ops, int wanted) except -1:
     if estimate < SERIAL_NANOSECONDS:
         walk_ops(&run, 0, 1)
     else:
+        run.last_look = first_look()
         with nogil:
             run_on_team(&run, wanted)
     release_memory(run.scratch)

@@ -27,6 +27,9 @@ from libc.string cimport memcmp, memcpy, memset
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept  # nonzero: the exception is set, and is ours to raise
     void PyErr_SetString(object kind, const char* message) noexcept
+    unsigned long PyThread_get_thread_ident() noexcept
+
+from threading import main_thread
 
 include "simd.pxi"
 include "elementary.pxi"

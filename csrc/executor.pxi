@@ -356,6 +356,7 @@ cdef class Executor:
             walk_ops(&run, 0, 1)
         else:
             memset(bound.claimed, 0, 2 * bound.n_ops * sizeof(int64_t))
+            run.last_look = first_look()
             with nogil:
                 run_on_team(&run, bound.threads)
             check_run(&run)

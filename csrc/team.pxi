@@ -71,6 +71,16 @@ cdef void forget_threads_after_fork() noexcept nogil:
     forks += 1
 
 
+cdef int64_t first_look() except? -1:
+    """`last_look` of a run that the calling thread starts: signals are for Python's main thread alone.
+
+    Another thread must not wait for the GIL in a run: when Python exits, that would end it, and its stack with what the
+    team still works on.
+    """
+    cdef unsigned long main = main_thread().ident
+    return 0 if main == PyThread_get_thread_ident() else INT64_MAX
+
+
 cdef inline void pause_or_yield(int* spins) noexcept nogil:
     spins[0] += 1
     if spins[0] < SPINS_BEFORE_YIELD:

@@ -4,6 +4,7 @@ import os
 import pickle
 import select
 import signal
+import textwrap
 import threading
 import time
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from cases import assert_same_bits, normal
 from models import large_config, ragged_ids, random_ids, random_values, threads
-from subprocesses import printed
+from subprocesses import printed, python
 from thread_counts import assert_threads_change_nothing
 
 import rtfast
@@ -455,3 +456,34 @@ def test_a_signal_that_raises_nothing_interrupts_nothing(name):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert seen and np.array_equal(got, expected)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@compiled
+def test_python_may_exit_while_a_thread_computes(name, n_threads):
+    """Once Python ends, it ends a daemon thread that asks for the GIL; its stack, with the list of what the team
+    computes, goes with it."""
+    done = python(textwrap.dedent(f"""
+        import os, threading, time
+        import numpy as np
+        from rtfast import kernels
+
+        class Slow:
+            def __del__(self, sleep=time.sleep):
+                sleep(1)
+
+        slow = Slow()
+        a, b, out = (np.ones(shape, np.float32) for shape in ((16_000, 3000), (3000, 4000), (16_000, 4000)))
+        b = kernels.pack(b)
+
+        def compute(depth, matmul=kernels.matmul, a=a, b=b, out=out):
+            if depth:
+                list(map(compute, [depth - 1]))  # a level of C: enough of them, and the end of the stack is given back
+            else:
+                while True:
+                    matmul(a, b, out=out)
+
+        threading.Thread(target=compute, args=(200,), daemon=True).start()
+        time.sleep(0.3)
+        """), RTFAST_BACKEND=name, RTFAST_NUM_THREADS=str(n_threads))
+    assert (done.returncode, done.stderr) == (0, "")
