@@ -473,7 +473,7 @@ def test_python_may_exit_while_a_thread_computes(name, n_threads):
                 sleep(1)
 
         slow = Slow()
-        a, b, out = (np.ones(shape, np.float32) for shape in ((16_000, 3000), (3000, 4000), (16_000, 4000)))
+        a, b, out = (np.ones(shape, np.float32) for shape in ((8000, 4000), (4000, 6000), (8000, 6000)))
         b = kernels.pack(b)
 
         def compute(depth, matmul=kernels.matmul, a=a, b=b, out=out):
@@ -483,7 +483,7 @@ def test_python_may_exit_while_a_thread_computes(name, n_threads):
                 while True:
                     matmul(a, b, out=out)
 
-        threading.Thread(target=compute, args=(200,), daemon=True).start()
+        threading.Thread(target=compute, args=(60,), daemon=True).start()
         time.sleep(0.3)
         """), RTFAST_BACKEND=name, RTFAST_NUM_THREADS=str(n_threads))
     assert (done.returncode, done.stderr) == (0, "")
