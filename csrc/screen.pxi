@@ -29,6 +29,7 @@ cdef enum:
     MOST_SCREENED = 1 << 15          # d_in: no sum of products of bytes overflows 32 bits
 
 cdef double WHOLE_NUMBERS = 1.5 * (<int64_t> 1 << 52)
+cdef double ROUNDED_AWAY = 1e-20     # more than what bounds and logits lose among the smallest numbers: it is added to bounds
 cdef double HUGE_NUMBER = 1e15       # with larger numbers a bound might overflow: all logits are computed
 
 
@@ -47,7 +48,7 @@ cdef class ScreenedWeight:
     cdef signed char* panels         # (columns / BYTE_COLUMNS, fours, BYTE_COLUMNS, 4)
     cdef int32_t* offsets            # (columns,): ZERO_BYTE * the sum of a column's bytes
     cdef float* scales               # (columns,)
-    cdef float* bias                 # (columns,): rounded up
+    cdef float* bias                 # (columns,): rounded up, and ROUNDED_AWAY
     cdef float* norms                # (columns,): |w|
     cdef float* errors               # (columns,): |w - w'|
 
@@ -81,11 +82,12 @@ cdef class ScreenedWeight:
                     <uint32_t*> (self.panels + column * 4 * self.fours), self.offsets + column, self.scales + column,
                     self.norms + column, self.errors + column):
                 return False
-        if bias != NULL:
-            for column in range(self.packed.d_out):
+        for column in range(self.packed.d_out):
+            self.bias[column] = <float> ROUNDED_AWAY
+            if bias != NULL:
                 if not abs_(bias[column]) < HUGE_NUMBER:
                     return False
-                self.bias[column] = <float> (bias[column] + abs_(bias[column]) * 1e-6)
+                self.bias[column] = <float> (bias[column] + abs_(bias[column]) * 1e-6 + ROUNDED_AWAY)
         return True
 
 

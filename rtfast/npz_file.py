@@ -34,7 +34,7 @@ _HEADER = re.compile(rb"\{'descr': '([^']{2,4})', 'fortran_order': (True|False),
                      rb"'shape': \(((?:\d{1,18},? ?){0,4})\), \} *\n", re.DOTALL)
 #: What zipfile and zlib raise for a damaged file.
 _DAMAGES = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError, OverflowError,
-            MemoryError, OSError, struct.error)
+            OSError, struct.error)
 
 
 def read(path: StrPath, types: Container[str], growth: int = 0, fortran: bool = False) -> dict[str, Array]:
@@ -43,7 +43,7 @@ def read(path: StrPath, types: Container[str], growth: int = 0, fortran: bool = 
     types: of the arrays, as NumPy's headers say them ("<f4"). growth: compressed members may be, all together, so many
     times as large as the file and `SMALL`; 0: none may be compressed. fortran: whether columns may come first.
 
-    Raises CheckpointError for whatever is wrong with the file, with its name and the member's; OSError.
+    Raises CheckpointError for whatever is wrong with the file, with its name and the member's; OSError; MemoryError.
     """
     with safetensors_file.open_regular(path) as file:
         try:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 #: Longer words are refused, so that cutting a text stays linear in its length whatever the vocabulary.
 MAX_WORD = 256
-#: Words without a letter or digit are looked for in every word that is unknown: more of them make loading quadratic.
-MAX_MARKS = 4096
+#: Words without a letter or digit of so many characters at most are looked for in every word that is unknown.
+MAX_MARK = 16
 
 _NO_SPACE_BEFORE = frozenset(".,;:!?%)]}…»”’。，！？、")
 _NO_SPACE_AFTER = frozenset("([{¿¡«“‘")
@@ -26,8 +26,7 @@ class WordTokenizer:
     stands for all others, None to make an unknown word an error.
 
     Raises TypeError for words that are not strings; ValueError for an empty vocabulary, an empty or repeated
-    word, one with white space, of more than 256 characters or not valid Unicode, more than 4096 words without a
-    letter or digit, and a special word that is missing.
+    word, one with white space, of more than 256 characters or not valid Unicode, and a special word that is missing.
 
     >>> tokenizer = WordTokenizer(["SOS", "EOS", "hello", "world", "!"])
     >>> tokenizer.encode("Hello world!")
@@ -48,11 +47,9 @@ class WordTokenizer:
                 raise TypeError(f"WordTokenizer: {role} must be a word of the vocabulary, got {word!r}")
             if word not in self._ids:
                 raise ValueError(f"WordTokenizer: {role} must be in the vocabulary, {word!r} is not")
-        marks = [re.escape(word) for word in self._words if not any(map(str.isalnum, word))]
-        if len(marks) > MAX_MARKS:
-            raise ValueError(f"WordTokenizer: at most {MAX_MARKS} words may be without a letter or digit, "
-                             f"got {len(marks)}")
-        self._marks = re.compile("(" + "|".join(marks) + ")") if marks else None
+        self._marks = {word for word in self._words if len(word) <= MAX_MARK and not any(map(str.isalnum, word))}
+        self._mark_starts = {mark[0] for mark in self._marks}
+        self._mark_lengths = sorted({len(mark) for mark in self._marks}, reverse=True)
         self._most_pieces = max(len(self._cut(word)) for word in self._words)  # of "don't": 3
 
     def __len__(self) -> int:
@@ -80,7 +77,8 @@ class WordTokenizer:
         """The ids of the words of `text`, a list of ints, without sos or eos.
 
         Words are separated by white space. A word that is not in the vocabulary is looked for in lower case,
-        then cut at the punctuation marks that the vocabulary holds; sos and eos are words like any other.
+        then cut at the punctuation marks that the vocabulary holds, words without a letter or digit of up to 16
+        characters; sos and eos are words like any other.
         Raises TypeError unless text is a string, ValueError naming an unknown word and its place where there
         is no `unknown` word.
         """
@@ -110,7 +108,18 @@ class WordTokenizer:
             start = end
 
     def _cut(self, word: str) -> list[str]:
-        return [piece for piece in self._marks.split(word) if piece] if self._marks else [word]
+        """The marks in `word`, the longest first where several begin, and what is between them."""
+        pieces, start, at = [], 0, 0
+        while at < len(word):
+            mark = self._mark_at(word, at) if word[at] in self._mark_starts else ""
+            if mark:
+                pieces += [word[start:at], mark] if start < at else [mark]
+                start = at + len(mark)
+            at += len(mark) or 1
+        return [*pieces, word[start:]] if start < len(word) else pieces
+
+    def _mark_at(self, word: str, at: int) -> str:
+        return next((word[at:at + n] for n in self._mark_lengths if word[at:at + n] in self._marks), "")
 
     def _find(self, word: str) -> int | None:
         """Id of the word, or of its lower-case form; None if the vocabulary has neither."""

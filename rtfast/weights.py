@@ -151,18 +151,25 @@ def check_layers(config: Config, shapes: Mapping[str, Any]) -> None:
 
 
 def check_positions(config: Config, shapes: Mapping[str, Shape]) -> None:
-    """Raise ValueError for a config from a file that asks for a table of positions out of proportion to the weights.
+    """Raise ValueError for a config from a file that asks for a table out of proportion to the weights.
 
-    shapes: `{name: shape}` of the file's tensors. Learned positions are among them, relative ones have no table.
+    It has a row for every position, or the relative bias of every distance.
+
+    shapes: `{name: shape}` of the file's tensors. Learned positions are among them.
     """
-    if config.positions in ("learned", "relative", None):
-        return
     most = max(MAX_POSITIONS, sum(math.prod(shape) for shape in shapes.values()))
-    asked = (config.max_length + config.position_offset) * config.d_model
-    if asked > most:
-        raise ValueError(f"max_length must be at most {most // config.d_model - config.position_offset}: positions of "
-                         f"{config.d_model} numbers each may not be more than the weights or {MAX_POSITIONS}, got "
-                         f"{config.max_length}")
+    if config.positions == "relative":
+        asked = config.n_heads * (2 * config.relative_distance + 1)
+        if asked > most:
+            raise ValueError(f"relative_distance must be at most {(most // config.n_heads - 1) // 2}: a bias of "
+                             f"{config.n_heads} heads for each distance may not be more than the weights or "
+                             f"{MAX_POSITIONS}, got {config.relative_distance}")
+    elif config.positions not in ("learned", None):
+        asked = (config.max_length + config.position_offset) * config.d_model
+        if asked > most:
+            raise ValueError(f"max_length must be at most {most // config.d_model - config.position_offset}: positions "
+                             f"of {config.d_model} numbers each may not be more than the weights or {MAX_POSITIONS}, "
+                             f"got {config.max_length}")
 
 
 class StoredWeight:

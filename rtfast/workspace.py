@@ -236,7 +236,8 @@ class Workspace:
         return out
 
     def traced(self, which: int, item: Traced) -> Floats:
-        """A copy of a traced intermediate, as rows (rows, width) or (sequences, heads, T, keys)."""
+        """A traced intermediate, as rows (rows, width) or (sequences, heads, T, keys): a copy, or the executor's own
+        array of what lies in no buffer."""
         if item.extra:
             return self._executor.read_extra(which, item.op, item.extra)
         rows = self._executor.read(which, item.view.buffer)

@@ -279,6 +279,14 @@ def test_positions_are_in_proportion_to_the_weights(folder, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_biases_of_distances_are_in_proportion_to_the_weights(tmp_path):
+    """Of each head a number for every distance, though the file has a few for all of them."""
+    config = dataclasses.replace(SMALL, positions="relative", relative_buckets=4, relative_distance=2**15,
+                                 n_heads=64)
+    with pytest.raises(ValueError, match="relative_distance must be at most 8191: a bias of 64 heads"):
+        save(tmp_path / "other", config, {name: np.zeros(shape) for name, shape in weight_shapes(config).items()})
+
+
 def test_weights_too_large_for_the_config(tmp_path):
     config = dataclasses.replace(SMALL, dtype="float64")
     save(tmp_path, config, {**random_weights(config, 0), "output.bias": np.full(7, 1e300)})

@@ -88,7 +88,8 @@ def test_the_same_words_and_logits(screening, rows, tied, k):
         assert_top(*both(config, random_values(config, rows), rows, k), k)
 
 
-@pytest.mark.parametrize("what", ["ties", "all equal", "zeros", "one huge", "tiny", "large", "bias decides", "rounded"])
+@pytest.mark.parametrize("what", ["ties", "all equal", "zeros", "one huge", "tiny", "denormal", "large", "bias decides",
+                                  "rounded"])
 def test_hostile_weights(screening, what):
     config = config_of(d_model=40, d_key=5, d_value=5)
     weights, random = random_values(config), np.random.default_rng(1)
@@ -106,6 +107,8 @@ def test_hostile_weights(screening, what):
     elif what == "tiny":
         w *= 1e-38
         bias[:] = 0
+    elif what == "denormal":  # whose norms are rounded as much as they are long
+        w[:], bias[:] = random.integers(-3, 4, w.shape) * np.float32(2.0**-149), 0
     elif what == "large":
         w *= 1e12
     elif what == "bias decides":

@@ -463,7 +463,7 @@ def test_a_signal_that_raises_nothing_interrupts_nothing(name):
 def test_python_may_exit_while_a_thread_computes(name, n_threads):
     """Once Python ends, it ends a daemon thread that asks for the GIL; its stack, with the list of what the team
     computes, goes with it."""
-    done = python(textwrap.dedent(f"""
+    done = python(textwrap.dedent("""
         import os, threading, time
         import numpy as np
         from rtfast import kernels

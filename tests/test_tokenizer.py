@@ -149,11 +149,20 @@ def test_from_dict_refuses(change, error):
 
 
 def test_a_vocabulary_of_marks():
-    """A hundred thousand of them would take seconds to compile, and each word to be cut."""
-    marks = [a + b + c + d for a in "!#$%&*+,-." for b in "./:;<=>?@[" for c in "^_{|}~" for d in "!#$%&*+"]
-    assert len(WordTokenizer(["SOS", "EOS", *marks[:4096]]).encode("!.^!")) == 1
-    with pytest.raises(ValueError, match="at most 4096 words may be without a letter or digit, got 4200"):
-        WordTokenizer(["SOS", "EOS", *marks])
+    """A hundred thousand of them, and words that begin with them: each word is cut in little time."""
+    marks = [f"{a}{b}{c}{d}" * 4 for a in "!#$%&*+,-." for b in "./:;<=>?@[" for c in "^_{|}~" for d in "!#$%&*+"]
+    words = ["!" * 16 * n + f"a{i}" for i in range(300) for n in range(1, 16)]
+    start = time.perf_counter()
+    tokenizer = WordTokenizer(["SOS", "EOS", "a", *{*marks, "!" * 15, *words, *("!#$" * n for n in range(1, 80))}])
+    assert tokenizer.tokens(tokenizer.encode("a" + marks[9] + "a")) == ["a", marks[9], "a"]
+    assert time.perf_counter() - start < (60 if WATCHED else 10)
+
+
+def test_the_longest_mark_is_cut_at_up_to_16_characters():
+    tokenizer = WordTokenizer(["SOS", "EOS", "UNK", "a", ".", "..", "-" * 16, "=" * 17], unknown="UNK")
+    assert tokenizer.tokens(tokenizer.encode("a...a.a")) == ["a", "..", ".", "a", ".", "a"]
+    assert tokenizer.tokens(tokenizer.encode("a" + "-" * 16)) == ["a", "-" * 16]
+    assert tokenizer.tokens(tokenizer.encode("=" * 17 + " a" + "=" * 17)) == ["=" * 17, "UNK"]
 
 
 def test_a_million_repeated_characters_take_linear_time():

@@ -43,7 +43,7 @@ def tokenizer_of(folder: str, fields: dict[str, Any]) -> Any:
                 tokenizer: Any = MissingTokenizer(package)
             else:
                 reader = importlib.import_module(f"{__name__}.{module}")
-                tokenizer = reader.read(folder, fields, read_config(folder))
+                tokenizer = reader.read(folder, read_config(folder))
             tokenizer.origin = Origin(folder, fields.get("model_type"), (*names, *_OPTIONAL))
             return tokenizer
     return None

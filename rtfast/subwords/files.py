@@ -10,6 +10,8 @@ from rtfast import safetensors_file
 from rtfast.config import shown
 from rtfast.safetensors_file import CheckpointError
 
+from . import growth
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -59,7 +61,9 @@ def read_sentencepiece(folder: str, name: str) -> Any:
     import sentencepiece
 
     with naming(os.path.join(folder, name)):
-        return sentencepiece.SentencePieceProcessor(model_proto=read_file(folder, name))
+        model = read_file(folder, name)
+        growth.check_sentencepiece(model)
+        return sentencepiece.SentencePieceProcessor(model_proto=model)
 
 
 @contextlib.contextmanager
@@ -90,6 +94,8 @@ def using() -> Iterator[None]:
 
 def _is_of_package(error: BaseException) -> bool:
     """`tokenizers` raises plain Exception, `sentencepiece` RuntimeError, a panic in Rust is a BaseException."""
+    if isinstance(error, MemoryError):
+        return False
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 

@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import patterns
+from . import growth, patterns
 from .files import check_ids, check_text, language, naming, read_file, using
 from .languages import Languages, OneLanguage, SeveralLanguages
 
@@ -20,9 +20,12 @@ _LANGUAGES = {
     "MBartTokenizer": (r"[a-z]{2}_[A-Z]{2}", {"after": True, "start": True}),
     "MBart50Tokenizer": (r"[a-z]{2}_[A-Z]{2}", {}),
 }
+#: Characters of a word that WordPiece cuts, and of the mark of its later pieces: BERT has 100 and 2.
+MAX_WORDPIECE = 256
+_NORMALIZER = re.compile(r'"normalizer"[ \t\r\n]*:[ \t\r\n]*')
 
 
-def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> JsonTokenizer:
+def read(folder: str, config: dict[str, Any]) -> JsonTokenizer:
     """The tokenizer of a folder."""
     import tokenizers
 
@@ -30,10 +33,10 @@ def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> JsonTok
     with naming(path):
         text = read_file(folder, "tokenizer.json").decode("utf-8")
         patterns.check(text)
+        for match in _NORMALIZER.finditer(text):  # which the added tokens go through as soon as the file is read
+            growth.check_json(json.JSONDecoder().raw_decode(text, match.end())[0])
         tokenizer = tokenizers.Tokenizer.from_str(text)
-        for part in (tokenizer.normalizer, tokenizer.decoder):
-            if part is not None:
-                patterns.check_growth(json.loads(part.__getstate__()))
+        _check(tokenizer)
         tokenizer.no_truncation()  # what is too long is an error of the model's
         tokenizer.no_padding()
         pattern, form = _LANGUAGES.get(str(config.get("tokenizer_class")).removesuffix("Fast"), (None, {}))
@@ -48,14 +51,30 @@ def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> JsonTok
         return LanguagesJsonTokenizer(tokenizer, Languages(codes, source, target, **form), eos)
 
 
+def _check(tokenizer: Any) -> None:
+    """Raise ValueError for one that a short text can keep busy for long, or fill the memory with."""
+    for part in (tokenizer.normalizer, tokenizer.decoder, tokenizer.post_processor):
+        if part is not None:
+            growth.check_json(json.loads(part.__getstate__()))
+    added = tokenizer.num_special_tokens_to_add(False)
+    if added > growth.MAX_ADDED:
+        raise ValueError(f"its template must add at most {growth.MAX_ADDED} ids to a text, got {added}")
+    for name in ("max_input_chars_per_word", "continuing_subword_prefix"):  # WordPiece, cubic in the length of a word
+        value = getattr(tokenizer.model, name, None) or 0
+        length = len(value) if isinstance(value, str) else value
+        if length > MAX_WORDPIECE:
+            raise ValueError(f"{name} must be at most {MAX_WORDPIECE}, got {length}")
+
+
 class JsonTokenizer(OneLanguage):
     """A `tokenizers.Tokenizer`; special tokens as its file says."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self._n_words = max(tokenizer.get_vocab().values(), default=-1) + 1  # some ids may be nobody's
 
     def __len__(self) -> int:
-        return int(self._tokenizer.get_vocab_size())
+        return self._n_words
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} words)"

@@ -22,7 +22,7 @@ CODES = (
 )
 
 
-def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> M2M100Tokenizer:
+def read(folder: str, config: dict[str, Any]) -> M2M100Tokenizer:
     """The tokenizer of a folder."""
     words, ids = read_words(folder, "vocab.json")
     for word in ("</s>", "<unk>"):

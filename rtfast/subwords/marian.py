@@ -20,7 +20,7 @@ _LANGUAGE = re.compile(r">>[^<>]{1,64}<<")
 _SPACE = "▁"
 
 
-def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> MarianTokenizer:
+def read(folder: str, config: dict[str, Any]) -> MarianTokenizer:
     """The tokenizer of a folder."""
     words, ids = read_words(folder, "vocab.json")
     target = (words, ids)

@@ -19,7 +19,7 @@ MAX_EXTRA = 2**20
 
 
 
-def read(folder: str, fields: dict[str, Any], config: dict[str, Any]) -> T5Tokenizer:
+def read(folder: str, config: dict[str, Any]) -> T5Tokenizer:
     """The tokenizer of a folder."""
     extra = config.get("extra_ids", 100)
     if type(extra) is not int or not 0 <= extra <= MAX_EXTRA:
