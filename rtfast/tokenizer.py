@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import operator
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from collections.abc import Iterable
+from typing import Any
 
 #: Longer words are refused, so that cutting a text stays linear in its length whatever the vocabulary.
 MAX_WORD = 256
@@ -156,22 +154,9 @@ class WordTokenizer:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The word of each id, a list of strings.
 
-        ids: an iterable of integers. Raises TypeError for anything else, ValueError for an id out of range.
+        ids: an iterable of integers. Raises TypeError for anything else, ValueError for one outside the vocabulary.
         """
-        words = []
-        for place, value in enumerate(ids):
-            try:
-                number = operator.index(value)
-            except TypeError:
-                number = None
-            if number is None or isinstance(value, bool):
-                raise TypeError(
-                    f"WordTokenizer: ids must be integers, got {type(value).__name__} at [{place}]")
-            if not 0 <= number < len(self._words):
-                raise ValueError(
-                    f"WordTokenizer: ids must be in 0 <= id < {len(self)} (words), got {number} at [{place}]")
-            words.append(self._words[number])
-        return words
+        return [self._words[i] for i in check_ids(ids, len(self))]
 
     def to_dict(self) -> dict[str, Any]:
         """What `WordTokenizer.from_dict` needs to make an equal tokenizer; plain values, for JSON."""
@@ -198,8 +183,26 @@ class WordTokenizer:
         return cls(words, fields["sos"], fields["eos"], fields["unknown"])
 
 
+def check_ids(ids: Iterable[int], words: int) -> list[int]:
+    """Ids as plain integers; TypeError for anything else, ValueError for one outside a vocabulary of so many words."""
+    if not isinstance(ids, Iterable):
+        raise TypeError(f"ids must be a list of integers, got {type(ids).__name__}")
+    numbers = []
+    for place, value in enumerate(ids):
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = None
+        if number is None or isinstance(value, bool):
+            raise TypeError(f"ids must be integers, got {type(value).__name__} at [{place}]")
+        if not 0 <= number < words:
+            raise ValueError(f"ids must be within the vocabulary of {words} words, got {number} at [{place}]")
+        numbers.append(number)
+    return numbers
+
+
 def _checked_words(vocabulary: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(vocabulary, (str, bytes)):
+    if isinstance(vocabulary, (str, bytes)) or not isinstance(vocabulary, Iterable):
         raise TypeError(f"WordTokenizer: vocabulary must be a list, got {type(vocabulary).__name__}")
     words = tuple(vocabulary)
     if not words:

@@ -209,6 +209,11 @@ def test_bad_ids_and_text(pieces, marian, tmp_path_factory):
         for bad in (-1, len(tokenizer), 2**40):
             with pytest.raises(ValueError, match="ids must be within the vocabulary"):
                 tokenizer.decode([1, bad])
+        for bad in (1.5, "1", True, None):
+            with pytest.raises(TypeError, match=r"ids must be integers, got .* at \[1\]"):
+                tokenizer.tokens([1, bad])
+        with pytest.raises(TypeError, match="ids must be a list of integers, got int"):
+            tokenizer.decode(1)
         for bad in (None, 5, b"bytes", ["a"]):
             with pytest.raises(TypeError, match="text must be a string"):
                 tokenizer.encode(bad)

@@ -117,12 +117,3 @@ def check_text(text: object) -> str:
     if not isinstance(text, str):
         raise TypeError(f"text must be a string, got {type(text).__name__}")
     return text
-
-
-def check_ids(ids: Iterable[int], words: int) -> list[int]:
-    """Ids as plain integers; ValueError for one outside the vocabulary."""
-    ids = [int(i) for i in ids]
-    for i in ids:
-        if not 0 <= i < words:
-            raise ValueError(f"ids must be within the vocabulary of {words} words, got {i}")
-    return ids

@@ -7,8 +7,10 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from rtfast.tokenizer import check_ids
+
 from . import growth, patterns
-from .files import check_ids, check_text, language, naming, read_file, using
+from .files import check_text, language, naming, read_file, using
 from .languages import Languages, OneLanguage, SeveralLanguages
 
 if TYPE_CHECKING:

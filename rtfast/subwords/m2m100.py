@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from .files import check_ids, check_text, language, read_sentencepiece, read_words, using, word_id
+from rtfast.tokenizer import check_ids
+
+from .files import check_text, language, read_sentencepiece, read_words, using, word_id
 from .languages import Languages, SeveralLanguages
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from rtfast.config import shown
 from rtfast.safetensors_file import CheckpointError
+from rtfast.tokenizer import check_ids
 
-from .files import check_ids, check_text, read_sentencepiece, read_words, using, word_id
+from .files import check_text, read_sentencepiece, read_words, using, word_id
 from .languages import OneLanguage
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rtfast.config import shown
 from rtfast.safetensors_file import CheckpointError
+from rtfast.tokenizer import check_ids
 
-from .files import check_ids, check_text, read_sentencepiece, using
+from .files import check_text, read_sentencepiece, using
 from .languages import OneLanguage
 
 if TYPE_CHECKING:
