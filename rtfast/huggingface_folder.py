@@ -15,7 +15,7 @@ from rtfast.safetensors_file import CheckpointError
 from rtfast.weights import StoredWeight, check_layers, check_positions, check_shapes, prepare_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from rtfast.config import Config
@@ -53,36 +53,35 @@ def read(folder: str, fields: dict[str, Any], family: Family,
         if twice:
             raise CheckpointError(f"{path}: tensor {twice[0]!r} is in another shard too")
         tensors.update(found)
-    tensors = without_copies(tensors)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    equal = equals(tensors, family.EMBEDDINGS)
     with naming(config_path):
-        config = family.config_of(_Fields(fields), shapes)
+        config = family.config_of(_Fields(fields), equal)
         check_layers(config, shapes)
         check_positions(config, shapes)
-    sources = family.sources(config)
+    sources = family.sources(config, fields)
     wanted: dict[str, list[str]] = {}  # their name -> our names
     for ours, source in sources.items():
         theirs = next((name for name in source.names if name in shapes), None)
         if theirs is not None:
-            wanted.setdefault(theirs, []).append(ours)
+            wanted.setdefault(equal[theirs], []).append(ours)
     with naming(shards[0] if len(shards) == 1 else os.path.join(folder, INDEX_FILE)):
-        _check(config, family, sources, wanted, shapes)
+        _check(config, family, sources, wanted, {name: shape for name, shape in shapes.items() if equal[name] == name})
         weights = {ours: _weight(ours, source, tensors[theirs], config.dtype)
                    for theirs, names in wanted.items() for ours in names for source in (sources[ours],)}
         return config, prepare_weights(config, weights)
 
 
-#: One matrix where a model's ends are tied, by the ends of its names; of copies the first is kept.
-EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+def equals(tensors: Mapping[str, StoredTensor], names: Sequence[str]) -> dict[str, str]:
+    """For every tensor the first of `names` that is the same matrix, to be kept in its place; itself where none is.
 
-
-def without_copies(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """All tensors but the embeddings that are copies of another one: those that are left differ, whatever config.json
-    says of ties."""
-    found = [name for end in EMBEDDINGS for name in tensors if name.endswith(end)]
-    copies = {name for i, name in enumerate(found)
-              if len(tensors[name].shape) == 2 and any(tensors[name].equals(tensors[other]) for other in found[:i])}
-    return {name: tensor for name, tensor in tensors.items() if name not in copies}
+    Whatever config.json says of ties: transformers too keeps apart what differs.
+    """
+    equal = {name: name for name in tensors}
+    found = [name for name in names if name in tensors and len(tensors[name].shape) == 2]
+    for i, name in enumerate(found):
+        equal[name] = next((other for other in found[:i] if tensors[name].equals(tensors[other])), name)
+    return equal
 
 
 def _weight(name: str, source: Source, tensor: StoredTensor, dtype: str) -> Array | StoredWeight:
@@ -102,7 +101,9 @@ def _check(config: Config, family: Family, sources: Mapping[str, Source], wanted
         if ours not in found and ours != "output.bias":  # which a folder may leave out, where nothing else may be
             raise ValueError(f"tensor {source.names[0]!r} is missing (for {ours})")
     check_shapes(config, found)
-    others = [name for name in shapes if name not in wanted and not name.endswith(family.IGNORED)]
+    # What differs from the ends' own embeddings is left over, and used by nothing.
+    others = [name for name in shapes
+              if name not in wanted and name not in family.EMBEDDINGS and not name.endswith(family.IGNORED)]
     if others:
         listed = ", ".join(repr(name)[:100] for name in sorted(others)[:20])
         raise ValueError(f"{len(others)} tensors that this family does not have: {listed}")

@@ -1,8 +1,10 @@
 """Hugging Face folders of every family, made here by transformers with random weights: equal states and logits."""
 
+import itertools
 import json
 import os
 import pathlib
+import time
 
 import numpy as np
 import pytest
@@ -194,6 +196,60 @@ def test_tied_copies_as_older_files_hold_them(tmp_path, name):
     other = rtfast.load(tmp_path / "old")
     assert not other.config.tie_embeddings
     assert np.flatnonzero(other.logits([4, 5, 6], [2, 3]) != expected).size <= 2
+
+
+#: Names of the embeddings and of the output layer: shared, the encoder's, the decoder's, the layer.
+ENDS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+TIED = [("bart", {}), ("bart", {"tie_word_embeddings": False}), ("m2m100", {"tie_word_embeddings": False}),
+        ("marian", {}), ("marian", {"share_encoder_decoder_embeddings": False}),
+        ("marian", {"share_encoder_decoder_embeddings": False, "tie_word_embeddings": False}), ("t5", {})]
+
+
+@pytest.mark.parametrize("name, fields", TIED, ids=str)
+def test_ends_that_are_tied_or_not(tmp_path, name, fields):
+    """Whichever of the four tensors a file holds, equal or not, whatever its config says: what transformers takes."""
+    import safetensors.torch
+
+    make(name, SIZES[0], 0, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**json.loads((tmp_path / "config.json").read_text()), **fields}))
+    tensors = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    shared = next(key for key in tensors if key.endswith("shared.weight"))
+    prefix, one = shared.removesuffix("shared.weight"), tensors.pop(shared)
+    names = [end if end == "lm_head.weight" else prefix + end for end in ENDS]
+    # The same matrix in each place, another one, or none.
+    kept = 0
+    for held in itertools.product(("same", "other", None), repeat=4):
+        torch.manual_seed(1)
+        ends = {end: one.clone() if kind == "same" else torch.randn(one.shape)
+                for end, kind in zip(names, held, strict=True) if kind}
+        safetensors.torch.save_file(tensors | ends, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        model, info = transformers.AutoModelForSeq2SeqLM.from_pretrained(
+            tmp_path, dtype=torch.float64, output_loading_info=True)
+        if info["missing_keys"]:
+            continue  # random in transformers
+        kept += 1
+        ours = rtfast.load(tmp_path)
+        with torch.no_grad():
+            expected = model(input_ids=torch.tensor([[5, 9, 4]]), decoder_input_ids=torch.tensor([[2, 7]]))
+        close(ours.encode([5, 9, 4]), expected.encoder_last_hidden_state[0].numpy())
+        close(ours.logits([5, 9, 4], [2, 7]), expected.logits[0].numpy())
+        if "other" not in held:  # in memory once
+            assert ours.config.tie_embeddings and ours.config.target_vocab_size is None
+    assert kept >= 16
+
+
+def test_many_names_that_end_alike_are_refused_at_once(folder, tmp_path):
+    """They were compared each with each: 1,200 in half a minute."""
+    import safetensors.numpy
+
+    copy(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "model.safetensors").unlink()
+    tensors = {f"{i}.shared.weight": np.array([[i]], np.float32) for i in range(1200)}
+    safetensors.numpy.save_file(tensors, tmp_path / "copy" / "model.safetensors")
+    begun = time.perf_counter()
+    with pytest.raises(rtfast.CheckpointError, match="is missing"):
+        rtfast.load(tmp_path / "copy")
+    assert time.perf_counter() - begun < 5
 
 
 @pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", "x.bin", 3])

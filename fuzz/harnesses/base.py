@@ -76,12 +76,12 @@ class _Fields(dict):
 
 
 def family_tensors(fields, names=()):
-    """{their name: array} of a tiny checkpoint of a family whose config.json holds `fields`. names: of tensors that
-    must be there."""
+    """{their name: array} of a tiny checkpoint of a family whose config.json holds `fields`. names: of embeddings that
+    it has."""
     family = family_of(fields["model_type"])
-    config = family.config_of(_Fields(fields), names)
+    config = family.config_of(_Fields(fields), {name: name for name in names})
     weights, tensors = random_weights(config, 0), {}
-    for ours, source in family.sources(config).items():
+    for ours, source in family.sources(config, fields).items():
         array = weights[ours].T if source.transposed else weights[ours]
         array = array[None] if source.flat else array
         tensors[source.names[0]] = np.concatenate([np.zeros((source.skip, *array.shape[1:]), array.dtype), array])

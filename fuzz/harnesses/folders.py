@@ -78,7 +78,7 @@ class Families(Harness):
             kind = fields["model_type"]
             self._kinds.append(kind)
             os.mkdir(self.path(kind))
-            names = ("lm_head.weight",) if kind == "mt5" else ()  # one with an output layer of its own
+            names = ("shared.weight", "lm_head.weight") if kind == "mt5" else ()  # one with an output layer of its own
             write_tensors(self.path(kind, "model.safetensors"), family_tensors(fields, names))
 
     def mutate(self, data, random):

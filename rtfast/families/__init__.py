@@ -1,8 +1,8 @@
 """The model families whose Hugging Face folders rtfast reads: one small file each says how theirs map onto ours.
 
 A family has two functions. `config_of(fields, names)` makes a Config of its config.json, given the names of the
-tensors that the folder holds. `sources(config)` says for each of our weights (rtfast/weights.py) which tensor it is
-and how it lies there.
+tensors that the folder holds. `sources(config, fields)` says for each of our weights (rtfast/weights.py) which tensor
+it is and how it lies there.
 """
 
 from __future__ import annotations

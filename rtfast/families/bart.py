@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from rtfast.config import Config
 
-from .source import SHARED, Source, fairseq_embeddings, fairseq_layers, fairseq_sizes, norm
+from .source import FAIRSEQ_EMBEDDINGS, FAIRSEQ_ENDS, Source, fairseq_layers, fairseq_sizes, norm
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Mapping
 
-#: The embedding that nothing uses where encoder and decoder have their own.
-IGNORED = (SHARED,)
+IGNORED = ()
+EMBEDDINGS = FAIRSEQ_EMBEDDINGS
 
 #: The first rows of the table of positions are fairseq's padding, never used.
 UNUSED_POSITIONS = 2
 
 
-def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
+def config_of(fields: dict[str, Any], names: Mapping[str, str]) -> Config:
     """The Config of config.json of either."""
     multilingual = fields["model_type"] == "mbart"
     return Config(
@@ -26,10 +26,10 @@ def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
         norm_first=multilingual, final_norm=multilingual)
 
 
-def sources(config: Config) -> dict[str, Source]:
+def sources(config: Config, fields: dict[str, Any]) -> dict[str, Source]:
     """Our names to BART's."""
     table: dict[str, Source] = {}
-    fairseq_embeddings(table, config)
+    FAIRSEQ_ENDS.add(table, config)
     for side in ("encoder", "decoder"):
         table[f"{side}.positions.weight"] = Source((f"model.{side}.embed_positions.weight",), skip=UNUSED_POSITIONS)
         norm(table, f"{side}.embedding", f"model.{side}.layernorm_embedding")

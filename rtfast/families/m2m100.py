@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from rtfast.config import Config, shown
 
-from .source import SHARED, Source, fairseq_embeddings, fairseq_layers, fairseq_sizes
+from .source import FAIRSEQ_EMBEDDINGS, FAIRSEQ_ENDS, Source, fairseq_layers, fairseq_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Mapping
 
-#: The sinusoids, which are computed, and the embedding that nothing uses where encoder and decoder have their own.
-IGNORED = ("embed_positions.weight", "embed_positions.weights", SHARED)
+#: The sinusoids, which are computed.
+IGNORED = ("embed_positions.weight", "embed_positions.weights")
+EMBEDDINGS = FAIRSEQ_EMBEDDINGS
 
 
-def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
+def config_of(fields: dict[str, Any], names: Mapping[str, str]) -> Config:
     """The Config of M2M100's config.json."""
     padding = fields["pad_token_id"]
     if not isinstance(padding, int):
@@ -26,9 +27,9 @@ def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
         output_bias=False, norm_first=True, final_norm=True)
 
 
-def sources(config: Config) -> dict[str, Source]:
+def sources(config: Config, fields: dict[str, Any]) -> dict[str, Source]:
     """Our names to M2M100's."""
     table: dict[str, Source] = {}
-    fairseq_embeddings(table, config)
+    FAIRSEQ_ENDS.add(table, config)
     fairseq_layers(table, config)
     return table

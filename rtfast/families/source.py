@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Mapping
 
     from rtfast.config import Config
     from rtfast.typing import Array, Shape
@@ -18,10 +18,39 @@ ACTIVATIONS = {
     "gelu_fast": "gelu_tanh", "swish": "silu", "silu": "silu",
 }
 
-#: The embeddings and the output layer of Marian, BART and M2M100: of a folder's names only those that differ are left.
+#: The embeddings and the output layer of Marian, BART and M2M100.
 SHARED = "model.shared.weight"
 OF_SOURCE, OF_TARGET = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"
 OUTPUT = "lm_head.weight"
+FAIRSEQ_EMBEDDINGS = (SHARED, OF_SOURCE, OF_TARGET, OUTPUT)
+
+
+class Ends(NamedTuple):
+    """Names of the tensors that a model's ends may be, each end the first that a folder has: its own, or what
+    transformers ties it to."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    output: tuple[str, ...]
+
+    def ties(self, names: Mapping[str, str]) -> tuple[bool, bool]:
+        """Whether source and target have one embedding, and whether the output layer is the target's; names: as
+        `Family.config_of` has them."""
+        source, target, output = (next((names[name] for name in end if name in names), None) for end in self)
+        return source == target, target == output
+
+    def add(self, table: dict[str, Source], config: Config) -> None:
+        """Add the embeddings, and an output layer of its own."""
+        table["embedding.weight"] = Source(self.source)
+        if config.target_vocab_size is not None:
+            table["decoder.embedding.weight"] = Source(self.target)
+        if not config.tie_embeddings:
+            table["output.weight"] = Source(self.output, transposed=True)
+
+
+#: What is tied to nothing that is there is tied to model.shared, and that is then the first of the others.
+FAIRSEQ_ENDS = Ends((OF_SOURCE, SHARED, OUTPUT, OF_TARGET), (OF_TARGET, SHARED, OUTPUT, OF_SOURCE),
+                    (OUTPUT, SHARED, OF_TARGET, OF_SOURCE))
 
 
 class Family(Protocol):
@@ -29,12 +58,15 @@ class Family(Protocol):
 
     #: Endings of names of tensors that are not needed.
     IGNORED: tuple[str, ...]
+    #: Names of the tensors that may be one matrix.
+    EMBEDDINGS: tuple[str, ...]
 
-    def config_of(self, fields: dict[str, Any], names: Container[str]) -> Config:
-        """The Config of a config.json."""
+    def config_of(self, fields: dict[str, Any], names: Mapping[str, str]) -> Config:
+        """The Config of a config.json. names: of the folder's tensors, each with the first of EMBEDDINGS that is the
+        same matrix, or with itself."""
         ...
 
-    def sources(self, config: Config) -> dict[str, Source]:
+    def sources(self, config: Config, fields: dict[str, Any]) -> dict[str, Source]:
         """For each of our weights the tensor that it is."""
         ...
 
@@ -103,18 +135,9 @@ def _attention(table: dict[str, Source], ours: str, layer: str, theirs: str) -> 
     norm(table, ours, f"{layer}.{theirs}_layer_norm")
 
 
-def fairseq_embeddings(table: dict[str, Source], config: Config) -> None:
-    """Add the embeddings and an output layer of its own."""
-    table["embedding.weight"] = Source((OF_SOURCE, SHARED, OF_TARGET, OUTPUT))
-    if config.target_vocab_size is not None:
-        table["decoder.embedding.weight"] = Source((OF_TARGET, SHARED, OUTPUT))
-    if not config.tie_embeddings:
-        table["output.weight"] = Source((OUTPUT,), transposed=True)
-
-
-def fairseq_sizes(fields: dict[str, Any], names: Container[str]) -> dict[str, Any]:
+def fairseq_sizes(fields: dict[str, Any], names: Mapping[str, str], ends: Ends = FAIRSEQ_ENDS) -> dict[str, Any]:
     """The Config fields that Marian, BART and M2M100 say in the same words."""
-    embeddings = [name for name in (SHARED, OF_SOURCE, OF_TARGET) if name in names]
+    one_embedding, tied = ends.ties(names)
     for name in ("attention_heads", "ffn_dim"):
         if fields[f"encoder_{name}"] != fields[f"decoder_{name}"]:
             raise ValueError(f"encoder_{name} and decoder_{name} must be equal, got "
@@ -125,8 +148,8 @@ def fairseq_sizes(fields: dict[str, Any], names: Container[str]) -> dict[str, An
         "d_ff": fields["encoder_ffn_dim"], "n_encoder_layers": fields["encoder_layers"],
         "n_decoder_layers": fields["decoder_layers"], "max_length": fields["max_position_embeddings"],
         "activation": activation(fields["activation_function"]), "attention_bias": True,
-        "embedding_scale": embedding_scale(fields, d_model), "tie_embeddings": OUTPUT not in names or not embeddings,
-        "target_vocab_size": fields["vocab_size"] if len(embeddings) > 1 else None,
+        "embedding_scale": embedding_scale(fields, d_model), "tie_embeddings": tied,
+        "target_vocab_size": None if one_embedding else fields["vocab_size"],
         "eos_id": fields.get("eos_token_id"), "pad_id": fields.get("pad_token_id"),
         "sos_id": fields.get("decoder_start_token_id"),
     }

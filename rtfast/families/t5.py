@@ -6,24 +6,29 @@ from typing import TYPE_CHECKING, Any
 
 from rtfast.config import Config
 
-from .source import Source, activation, linear, norm, power
+from .source import Ends, Source, activation, linear, norm, power
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Mapping
 
 #: A table that the cross-attention never uses.
 IGNORED = ("EncDecAttention.relative_attention_bias.weight",)
+EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+_SHARED, _OF_SOURCE, _OF_TARGET, _OUTPUT = EMBEDDINGS
+ENDS = Ends((_OF_SOURCE, _SHARED, _OF_TARGET, _OUTPUT), (_OF_TARGET, _SHARED, _OF_SOURCE, _OUTPUT),
+            (_OUTPUT, _SHARED, _OF_SOURCE, _OF_TARGET))
+
 
 #: T5 has no table of positions: this is only what one sentence may take.
 MAX_LENGTH = 4096
 
 
-def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
+def config_of(fields: dict[str, Any], names: Mapping[str, str]) -> Config:
     """The Config of T5's config.json."""
     form = fields.get("feed_forward_proj", "relu")
     gated = isinstance(form, str) and form.startswith("gated-")
     function = form.removeprefix("gated-") if isinstance(form, str) else form
-    d_model, tied = fields["d_model"], "lm_head.weight" not in names
+    d_model, (one_embedding, tied) = fields["d_model"], ENDS.ties(names)
     # Gated T5 means the tanh form by "gelu".
     return Config(
         vocab_size=fields["vocab_size"], d_model=d_model, n_heads=fields["num_heads"], d_key=fields["d_kv"],
@@ -34,7 +39,7 @@ def config_of(fields: dict[str, Any], names: Container[str]) -> Config:
         layer_norm_eps=fields.get("layer_norm_epsilon", 1e-6), positions="relative",
         relative_buckets=fields.get("relative_attention_num_buckets", 32),
         relative_distance=fields.get("relative_attention_max_distance", 128), attention_scale=1.0,
-        tie_embeddings=tied,
+        tie_embeddings=tied, target_vocab_size=None if one_embedding else fields["vocab_size"],
         output_scale=power(d_model, -0.5) if _is_scaled(fields) else 1.0,
         eos_id=fields.get("eos_token_id"), pad_id=fields.get("pad_token_id"),
         sos_id=_or(fields.get("decoder_start_token_id"), fields.get("pad_token_id")))
@@ -57,10 +62,10 @@ def _or(value: Any, otherwise: Any) -> Any:
     return otherwise if value is None else value
 
 
-def sources(config: Config) -> dict[str, Source]:
+def sources(config: Config, fields: dict[str, Any]) -> dict[str, Source]:
     """Our names to T5's."""
-    table = {"embedding.weight": Source(
-        ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"))}
+    table: dict[str, Source] = {}
+    ENDS.add(table, config)
     for side, count in (("encoder", config.n_encoder_layers), ("decoder", config.n_decoder_layers)):
         table[f"{side}.relative_bias.weight"] = Source(
             (f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",))
@@ -71,8 +76,6 @@ def sources(config: Config) -> dict[str, Source]:
                 _attention(table, f"{ours}.cross_attention", f"{theirs}.1", "EncDecAttention")
             _feed_forward(table, config, f"{ours}.feed_forward", f"{theirs}.{1 if side == 'encoder' else 2}")
         norm(table, side, f"{side}.final_layer_norm", beta=False)
-    if not config.tie_embeddings:
-        table["output.weight"] = Source(("lm_head.weight",), transposed=True)
     return table
 
 
