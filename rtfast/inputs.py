@@ -68,6 +68,7 @@ class _Kind(NamedTuple):
 def read_source(given: Any, name: str, config: Config, tokenizer: Tokenizer | None, truncation: bool = False) -> Batch:
     """A `Batch` of source sentences: a tail of pad_id is no part of them, and text is tokenized.
 
+    Where pad_id is also eos_id, the first one of the tail is the EOS.
     truncation: a longer one keeps its first max_length - 1 tokens and its last, which may be EOS.
     Raises TypeError for what holds no integers, ValueError for ids and lengths that the model does not have.
     """
@@ -206,7 +207,7 @@ def _largest(ids: Ids) -> int:
 
 
 def _check(ids: Any, name: str, kind: _Kind, ours: bool = False) -> Ids:
-    """One sentence as an int64 array without its tail of padding, a first token that is `start` kept.
+    """One sentence as an int64 array without its tail of padding: EOS, and a first token that is `start`, are kept.
 
     ours: nobody else writes to ids; else they are copied.
     """
@@ -218,8 +219,9 @@ def _check(ids: Any, name: str, kind: _Kind, ours: bool = False) -> Ids:
     ids = ids.astype(np.int64, copy=not ours)
     if pad is not None and len(ids) and ids.item(-1) == pad:
         others = np.flatnonzero(ids != pad)
-        kept = 1 if kind.start == pad and ids[:1] == pad else 0
-        ids = ids[:others[-1] + 1] if len(others) else ids[:kept]
+        end = others[-1] + 1 if len(others) else 0
+        # The first one is the sentence's own where it ends sentences too, or begins this one.
+        ids = ids[:end + (pad == kind.config.eos_id or (kind.start == pad and not end))]
     if not len(ids):
         if kind.optional:
             return ids

@@ -134,7 +134,8 @@ class Transformer:
         """Encoder states (section 3.1) of source ids (S,) -> (S, d_model) or (B, S) -> (B, S, d_model).
 
         A list of sentences of several lengths gives a list of (S, d_model). Text is tokenized. A tail of
-        config.pad_id in a row is no part of the sentence: nothing attends to it and its states are zeros.
+        config.pad_id in a row is no part of the sentence: nothing attends to it and its states are zeros. Its first
+        one is, where pad_id is also eos_id.
 
         Raises TypeError for ids that are no integers, ValueError for an id outside the vocabulary and for a
         sentence of no tokens or of more than config.max_length.

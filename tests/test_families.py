@@ -134,6 +134,21 @@ def test_cached_steps_are_the_full_pass(backend, tmp_path, name):
     assert logits.argmax(axis=1).tolist() == ids[:len(logits)]  # T5 may write words that are padding when read
 
 
+@pytest.mark.parametrize("name", ["marian", "bart", "t5"])
+def test_padding_that_is_eos(tmp_path, name):
+    """transformers masks nothing then: the EOS of a sentence is read."""
+    make(name, SIZES[0], 2, tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**fields, "pad_token_id": fields["eos_token_id"]}))
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path, dtype=torch.float64)
+    ours, source = rtfast.load(tmp_path), [5, 9, 4, fields["eos_token_id"]]
+    target = [7, 8, fields["eos_token_id"]]
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([source]), decoder_input_ids=torch.tensor([target]))
+    close(ours.encode(source), expected.encoder_last_hidden_state[0].numpy())
+    close(ours.logits(source, target), expected.logits[0].numpy())
+
+
 def test_relative_buckets_are_transformers():
     attention = transformers.models.t5.modeling_t5.T5Attention
     config = rtfast.Config(11, positions="relative")

@@ -204,6 +204,21 @@ def test_padding_is_no_part_of_a_sentence(padded):
     assert_same_bits(model.encode([5, 6, 7, 0, 0]), model.encode([5, 6, 7]))
 
 
+def test_padding_that_is_eos_begins_with_the_sentence_s_own(backend):
+    model, plain = random_model(small_config(pad_id=2, eos_id=2, sos_id=1, dtype="float64"))
+    sources = np.array([[5, 6, 2, 2, 2], [3, 4, 5, 6, 2], [3, 4, 5, 6, 7], [2, 2, 2, 2, 2]])
+    targets = np.array([[1, 3, 2, 2], [1, 4, 5, 2], [1, 3, 4, 5], [1, 2, 2, 2]])
+    states, logits = model.encode(sources), model.logits(sources, targets)
+    words = [([5, 6, 2], [1, 3, 2]), ([3, 4, 5, 6, 2], [1, 4, 5, 2]), ([3, 4, 5, 6, 7], [1, 3, 4, 5]), ([2], [1, 2])]
+    for b, (source, target) in enumerate(words):
+        assert_close(states[b, :len(source)], plain.encode(source), "float64")
+        assert_close(logits[b, :len(target)], plain.logits(source, target), "float64")
+        assert not states[b, len(source):].any() and not logits[b, len(target):].any()
+    assert model.generate(sources, max_new_tokens=5) == [plain.generate(source, 5) for source, _ in words]
+    ends = [model.score(source, [*target[1:], 2, 2]) for source, target in words]
+    assert ends == [model.score(source, [*target[1:], *[2] * (target[-1] != 2)]) for source, target in words]
+
+
 def test_without_a_pad_id_every_id_is_a_word(backend):
     model, plain = random_model(small_config(dtype="float64"))
     assert_close(model.encode([5, 6, 0, 0]), plain.encode([5, 6, 0, 0]), "float64")
