@@ -107,12 +107,15 @@ def _generation(folder: str, fields: dict[str, Any]) -> dict[str, Any] | None:
     Older Hugging Face folders have them there.
     """
     path = os.path.join(folder, GENERATION_FILE)
-    if os.path.exists(path):
-        fields = _read_fields(path)
-    elif family_of(fields.get("model_type")) is not None:
+    older = not os.path.exists(path)
+    if older and family_of(fields.get("model_type")) is None:
+        return None
+    if older:
         path = os.path.join(folder, CONFIG_FILE)
     else:
-        return None
+        fields = _read_fields(path)
+    if fields.get("force_bos_token_to_be_generated") and (older or fields.get("_from_model_config")):  # BART's
+        fields = {**fields, "forced_bos_token_id": fields.get("bos_token_id")}
     with _naming(path):
         GenerationOptions.from_dict(fields)
     return fields

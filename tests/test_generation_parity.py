@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 import warnings
 
 import numpy as np
@@ -233,3 +234,34 @@ def test_every_backend(backend, tmp_path, family, asked):
 def test_many_beams(pair, beams):
     """More candidates than the kernel picks at a time."""
     assert_parity(pair("bart", 0), 0, 2, {"num_beams": beams, "max_new_tokens": 4})
+
+
+#: Fields of config.json; those of generation_config.json, None where there is none, ... for as it was saved.
+FILES = [
+    ({"force_bos_token_to_be_generated": True}, None),
+    ({"force_bos_token_to_be_generated": True, "bos_token_id": 9, "forced_bos_token_id": 7}, None),
+    ({"force_bos_token_to_be_generated": True}, {"decoder_start_token_id": 2, "eos_token_id": 2, "bos_token_id": 0}),
+    ({}, {"_from_model_config": True, "force_bos_token_to_be_generated": True, "decoder_start_token_id": 2,
+          "eos_token_id": 2, "bos_token_id": 0}),
+]
+
+
+@pytest.mark.parametrize("fields, generation", FILES, ids=range(len(FILES)))
+def test_what_files_say(tmp_path, fields, generation):
+    """Fields of either file mean what they mean to transformers."""
+    for seed in range(3):
+        folder = tmp_path / str(seed)
+        pair = Pair("bart", seed, folder)
+        written = {**json.loads((folder / "config.json").read_text()), **fields}
+        (folder / "config.json").write_text(json.dumps(written))
+        (folder / "generation_config.json").unlink()
+        if generation is not None:
+            (folder / "generation_config.json").write_text(json.dumps(generation))
+        pair.ours = rtfast.load(folder)
+        pair.theirs = transformers.BartForConditionalGeneration.from_pretrained(folder, dtype=torch.float64)
+        for asked in ({}, {"num_beams": 3}):
+            asked = {"max_new_tokens": NEW_TOKENS, **asked}
+            rows, eos = pair.sources(4, seed), pair.theirs.generation_config.eos_token_id
+            wanted = pair.expected(rows, {**asked, "eos_token_id": eos})
+            assert [[ids for ids, _ in row] for row in pair.found(rows, asked)] == [
+                [ids for ids, _ in row] for row in wanted]
