@@ -1,4 +1,8 @@
-"""M2M100 and NLLB-200: norms before the sublayers, tensor2tensor's sinusoids."""
+"""M2M100 and NLLB-200: norms before the sublayers, tensor2tensor's sinusoids.
+
+Padding inside a sentence has the position of its place here; transformers gives it none, and counts it for the tokens
+after it in cached steps only, which no run that is the same with and without a cache can follow.
+"""
 
 from __future__ import annotations
 
