@@ -253,6 +253,29 @@ def test_ends_that_are_tied_or_not(tmp_path, name, fields):
     assert kept >= 16
 
 
+def test_positions_that_a_file_holds(backend, tmp_path):
+    """Marian's older files have tables of positions: transformers reads them, rounded or trained as they may be."""
+    import safetensors.torch
+
+    make("marian", SIZES[0], 1, tmp_path)
+    path, sides = tmp_path / "model.safetensors", ("encoder", "decoder")
+    tensors = safetensors.torch.load_file(path)
+    for side in sides:
+        tensors[f"model.{side}.embed_positions.weight"] = torch.randn(97, 40)
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+    model = transformers.MarianMTModel.from_pretrained(tmp_path, dtype=torch.float64)
+    ours, (source, target) = rtfast.load(tmp_path), torch.randint(3, 61, (2, 1, 97))
+    with torch.no_grad():
+        expected = model(input_ids=source, decoder_input_ids=target)
+    close(ours.encode(source.numpy()), expected.encoder_last_hidden_state.numpy())
+    close(ours.logits(source.numpy(), target.numpy()), expected.logits.numpy())
+    for side in sides:
+        safetensors.torch.save_file({name: value for name, value in tensors.items()
+                                     if name != f"model.{side}.embed_positions.weight"}, path)
+        with pytest.raises(rtfast.CheckpointError, match="config.json: embed_positions.weight must be there for both"):
+            rtfast.load(tmp_path)
+
+
 def test_many_names_that_end_alike_are_refused_at_once(folder, tmp_path):
     """They were compared each with each: 1,200 in half a minute."""
     import safetensors.numpy

@@ -1,4 +1,7 @@
-"""MarianMT and OPUS-MT: the paper's model, with all sines before all cosines and SiLU for ReLU."""
+"""MarianMT and OPUS-MT: the paper's model, with all sines before all cosines and SiLU for ReLU.
+
+A file that holds tables of positions, as older ones do, has its own: transformers reads them too.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,7 @@ from .source import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The sinusoids, which are computed.
-IGNORED = ("embed_positions.weight",)
+IGNORED = ()
 EMBEDDINGS = FAIRSEQ_EMBEDDINGS
 
 #: Where source and target have words of their own: only the output layer is tied, to the target's embedding.
@@ -36,13 +38,20 @@ def config_of(fields: dict[str, Any], names: Mapping[str, str]) -> Config:
         words = fields.get("decoder_vocab_size") or fields["vocab_size"]
         if sizes["target_vocab_size"] is not None or words != fields["vocab_size"]:
             sizes["target_vocab_size"] = words
-    return Config(**sizes, positions="halves", output_bias=True)
+    stored = [_positions(side) in names for side in ("encoder", "decoder")]
+    if stored[0] != stored[1]:
+        raise ValueError("embed_positions.weight must be there for both encoder and decoder, or for neither, got "
+                         f"{'the encoder' if stored[0] else 'the decoder'}'s alone")
+    return Config(**sizes, positions="learned" if stored[0] else "halves", output_bias=True)
 
 
 def sources(config: Config, fields: dict[str, Any]) -> dict[str, Source]:
     """Our names to Marian's."""
     table: dict[str, Source] = {}
     _ends(fields).add(table, config)
+    if config.positions == "learned":
+        for side in ("encoder", "decoder"):
+            table[f"{side}.positions.weight"] = Source((_positions(side),))
     fairseq_layers(table, config)
     table["output.bias"] = Source(("final_logits_bias",), flat=True)
     return table
@@ -54,3 +63,7 @@ def _is_shared(fields: dict[str, Any]) -> bool:
 
 def _ends(fields: dict[str, Any]) -> Ends:
     return FAIRSEQ_ENDS if _is_shared(fields) else OWN_ENDS
+
+
+def _positions(side: str) -> str:
+    return f"model.{side}.embed_positions.weight"
