@@ -207,10 +207,15 @@ class GenerationOptions:
         start.flags.writeable = False
         return start
 
+    @property
+    def given_start(self) -> int | None:
+        """The id that starts every target, decoder_start_token_id or else bos_token_id; None where there is neither."""
+        return self.bos_token_id if self.decoder_start_token_id is None else self.decoder_start_token_id
+
     @functools.cached_property
     def start_id(self) -> int:
-        """The id that starts every target: decoder_start_token_id, or else bos_token_id."""
-        start = self.bos_token_id if self.decoder_start_token_id is None else self.decoder_start_token_id
+        """`given_start`. Raises ValueError where there is none."""
+        start = self.given_start
         if start is None:
             raise ValueError("generate: the config has no sos_id to start from, and neither decoder_start_token_id "
                              "nor bos_token_id is given")

@@ -77,21 +77,21 @@ def read_source(given: Any, name: str, config: Config, tokenizer: Tokenizer | No
     return _read(given, _Kind(name, config, encode, config.pad_id, config.vocab_size, None, truncation))
 
 
-def read_target(given: Any, name: str, config: Config, tokenizer: Tokenizer | None) -> Batch:
-    """A `Batch` of what the decoder reads: as `read_source`, but text begins with SOS.
+def read_target(given: Any, name: str, config: Config, tokenizer: Tokenizer | None, start: int | None) -> Batch:
+    """A `Batch` of what the decoder reads: as `read_source`, but text begins with `start`, if there is one.
 
-    Where pad_id is also sos_id, as in Marian's models, the first one is the SOS.
+    Where that is also pad_id, as in Marian's models, the first one is the start.
     """
     encode = None if tokenizer is None else tokenizer.encode_target
-    return _read(given, _Kind(name, config, encode, config.pad_id, config.target_words, start=config.sos_id))
+    return _read(given, _Kind(name, config, encode, config.pad_id, config.target_words, start=start))
 
 
-def read_scored(given: Any, name: str, config: Config, tokenizer: Tokenizer | None) -> Batch:
-    """A `Batch` of whole targets without SOS: text ends with EOS."""
+def read_scored(given: Any, name: str, config: Config, tokenizer: Tokenizer | None, ends: tuple[int, ...]) -> Batch:
+    """A `Batch` of whole targets without their start: text ends with EOS, one of `ends`."""
     def encode(text: str) -> list[int]:
         assert tokenizer is not None  # else nobody encodes
-        ids, end = list(tokenizer.encode_target(text)), config.eos_id
-        return ids if end is None or ids[-1:] == [end] else [*ids, end]
+        ids = list(tokenizer.encode_target(text))
+        return ids if not ends or (ids and ids[-1] in ends) else [*ids, ends[0]]
 
     known = None if tokenizer is None else encode
     return _read(given, _Kind(name, config, known, config.pad_id, config.target_words))
@@ -107,6 +107,11 @@ def read_prefixes(given: Any, name: str, config: Config, n: int) -> list[Ids]:
         raise ValueError(f"{name} must be one row of ids, or one for each of the {n} sources, got "
                          f"{len(batch.sentences)}")
     return batch.sentences
+
+
+def is_text(given: Any) -> bool:
+    """Whether sentences are text: a string, or a list of strings."""
+    return isinstance(given, str) or (isinstance(given, (list, tuple)) and bool(given) and isinstance(given[0], str))
 
 
 def check_switch(name: str, value: Any) -> None:

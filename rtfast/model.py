@@ -162,7 +162,7 @@ class Transformer:
         src_ids (S,) or (B, S); tgt_ids (T,) or (B, T): what the decoder reads, from SOS on. Errors as `encode`.
         """
         source = inputs.read_source(src_ids, "src_ids", self.config, self.tokenizer)
-        target = inputs.read_target(tgt_ids, "tgt_ids", self.config, self.tokenizer)
+        target = inputs.read_target(tgt_ids, "tgt_ids", self.config, self.tokenizer, self._start_of(src_ids, tgt_ids))
         inputs.check_pairs(source, target)
         logits = [self._logits(part, target_part)
                   for part, target_part in zip(source.parts(BATCH), target.parts(BATCH), strict=True)]
@@ -338,17 +338,20 @@ class Transformer:
         """The log-probability of targets given their sources: a float, or an array (B,).
 
         src, tgt: as in `logits`, but tgt without SOS: all of its tokens count, EOS where it is among them; text gets
-        its EOS. return_tokens: of every token, an array (T,), or a list of them. Errors as `logits`; ValueError where
-        the config has no sos_id.
+        its EOS. It starts as `generate` does. return_tokens: of every token, an array (T,), or a list of them. Errors
+        as `logits`; ValueError where there is no id to start from.
         """
-        if self.config.sos_id is None:
-            raise ValueError("score: the config has no sos_id to start from")
+        start = self._start_of(src, tgt)
+        if start is None:
+            raise ValueError("score: the config has no sos_id to start from, and `generation` neither "
+                             "decoder_start_token_id nor bos_token_id")
+        self._check_start(start)
         source = inputs.read_source(src, "src", self.config, self.tokenizer)
-        target = inputs.read_scored(tgt, "tgt", self.config, self.tokenizer)
+        target = inputs.read_scored(tgt, "tgt", self.config, self.tokenizer, self.generation.eos_ids)
         inputs.check_pairs(source, target)
         scores = []
         for sentence, ids in zip(source.sentences, target.sentences, strict=True):
-            logits = self._logits([sentence], [np.concatenate(([self.config.sos_id], ids[:-1]))])
+            logits = self._logits([sentence], [np.concatenate(([start], ids[:-1]))])
             scores.append(log_softmax(logits)[np.arange(len(ids)), ids])
         if not return_tokens:
             with np.errstate(over="ignore"):
@@ -360,18 +363,28 @@ class Transformer:
 
         Where the source is text, the tokenizer says what its target language asks for.
         """
-        if isinstance(src, str) or (isinstance(src, (list, tuple)) and src and isinstance(src[0], str)):
+        if inputs.is_text(src):
             options = {**getattr(self.tokenizer, "target_options", {}), **options}
         if max_new_tokens is not None:
             options = {"max_new_tokens": max_new_tokens, **options}
         return self.generation.merged(**options)
 
-    def _prompts(self, decoder_input_ids: Any, n: int, options: GenerationOptions) -> list[Ids]:
-        """What each of n targets begins with, int64 arrays (P,), the start id first."""
-        start = options.start_id
+    def _start_of(self, *sentences: Any) -> int | None:
+        """The id that starts targets as `generate` starts them; None where there is none. sentences: source and
+        target, which may be text, whose language then has a say."""
+        asked = getattr(self.tokenizer, "target_options", {}) if any(map(inputs.is_text, sentences)) else {}
+        start: int | None = asked.get("decoder_start_token_id", self.generation.given_start)
+        return start
+
+    def _check_start(self, start: int) -> None:
         if not 0 <= start < self.config.target_words:
             raise ValueError(f"decoder_start_token_id must be below the {self.config.target_words} words of the "
                              f"vocabulary, got {start}")
+
+    def _prompts(self, decoder_input_ids: Any, n: int, options: GenerationOptions) -> list[Ids]:
+        """What each of n targets begins with, int64 arrays (P,), the start id first."""
+        start = options.start_id
+        self._check_start(start)
         if decoder_input_ids is None:
             return [options.start_array] * n
         given = inputs.read_prefixes(decoder_input_ids, "decoder_input_ids", self.config, n)

@@ -117,7 +117,7 @@ def batches(model: Transformer, src: Sentences, tgt: Sentences | None,
                              "trace them one at a time, or give tgt")
     else:
         generated = None
-        target = read_target(tgt, "tgt", model.config, model.tokenizer)
+        target = read_target(tgt, "tgt", model.config, model.tokenizer, model._start_of(src, tgt))
     return source, target, generated
 
 

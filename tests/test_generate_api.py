@@ -171,6 +171,28 @@ def test_score(model, speaker):
         model.score([source], [target, target])
 
 
+@pytest.mark.parametrize("ids", [{"sos_id": 1, "eos_id": 2}, {"sos_id": None, "eos_id": None}], ids=str)
+def test_scores_start_and_end_as_generation_does(ids):
+    """By the model's own generation options, whatever the config says."""
+    config = small_config(**ids)
+    words = rtfast.WordTokenizer([f"word{i}" for i in range(config.vocab_size - 2)] + ["SOS", "EOS"])
+    model = rtfast.Transformer(config, random_values(config), words,
+                               generation={"decoder_start_token_id": 6, "eos_token_id": [7, 8]})
+    best = model.generate([3, 4], 5, return_dict_in_generate=True)
+    assert model.score([3, 4], best.ids) == pytest.approx(best.score, abs=1e-5)
+    assert model.score("word3 word4", "word5") == model.score([3, 4], [5, 7])
+    assert model.score("word3 word4", "word5 word8") == model.score([3, 4], [5, 8])
+    assert np.array_equal(model.logits("word3 word4", "word5"), model.logits([3, 4], [6, 5]))
+    assert np.array_equal(model.trace("word3", "word5")["logits"], model.logits([3], [6, 5]))
+    outside = rtfast.Transformer(config, random_values(config), generation={"decoder_start_token_id": 99})
+    for call in (outside.generate, lambda source: outside.score(source, [5])):
+        with pytest.raises(ValueError, match="decoder_start_token_id must be below the 13 words"):
+            call([3, 4])
+    if config.sos_id is None:
+        with pytest.raises(ValueError, match="score: the config has no sos_id to start from"):
+            rtfast.Transformer(config, random_values(config)).score([3], [4])
+
+
 def test_attention(model):
     for given in ([], [9, 10]):
         for beams in (1, 2):
