@@ -107,17 +107,29 @@ def _generation(folder: str, fields: dict[str, Any]) -> dict[str, Any] | None:
     Older Hugging Face folders have them there.
     """
     path = os.path.join(folder, GENERATION_FILE)
-    older = not os.path.exists(path)
-    if older and family_of(fields.get("model_type")) is None:
+    foreign, older = family_of(fields.get("model_type")) is not None, not os.path.exists(path)
+    if older and not foreign:
         return None
     if older:
         path = os.path.join(folder, CONFIG_FILE)
+        fields = {name: value for name, value in fields.items() if value is not None}
     else:
-        fields = _read_fields(path)
+        fields = _with_ids(_read_fields(path)) if foreign else _read_fields(path)
     if fields.get("force_bos_token_to_be_generated") and (older or fields.get("_from_model_config")):  # BART's
         fields = {**fields, "forced_bos_token_id": fields.get("bos_token_id")}
     with _naming(path):
         GenerationOptions.from_dict(fields)
+    return fields
+
+
+def _with_ids(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with null for ids that they leave out, which transformers takes from no other file either.
+
+    Where nothing would start a target, and transformers refuses to generate, the start is left to config.json.
+    """
+    fields = {"eos_token_id": None, "decoder_start_token_id": None, **fields}
+    if fields["decoder_start_token_id"] is None and fields.get("bos_token_id") is None:
+        del fields["decoder_start_token_id"]
     return fields
 
 

@@ -30,12 +30,13 @@ STEPS_AT_ONCE = 16
 
 
 def options_of(config: Config, fields: dict[str, Any] | None = None) -> GenerationOptions:
-    """The `GenerationOptions` that a model starts from: its ids, and the fields of a generation_config.json.
+    """The `GenerationOptions` that a model starts from: its ids, and the fields of a generation_config.json. An id that
+    is null there is none.
 
     A max_length or max_new_tokens beyond the model's positions becomes as much as they allow.
     """
     own = {"decoder_start_token_id": config.sos_id, "eos_token_id": config.eos_id, "pad_token_id": config.pad_id}
-    given = {name: value for name, value in (fields or {}).items() if value is not None}
+    given = dict(fields or {})
     for name, most in (("max_length", config.max_length + 1), ("max_new_tokens", config.max_length)):
         if isinstance(given.get(name), int):
             given[name] = min(given[name], most)

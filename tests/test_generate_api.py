@@ -287,6 +287,17 @@ def test_generation_config_json(tmp_path):
             rtfast.load(tmp_path / "m")
 
 
+def test_an_id_that_is_null_is_none(tmp_path):
+    config = small_config()
+    model = rtfast.Transformer(config, random_values(config), generation={"eos_token_id": None, "bos_token_id": 7,
+                                                                          "decoder_start_token_id": None})
+    assert (model.generation.eos_ids, model.generation.start_id) == ((), 7)
+    assert len(model.generate([3, 4], 9)) == 9
+    model.save(tmp_path)
+    assert rtfast.load(tmp_path).generation == model.generation
+    assert rtfast.Transformer(config, random_values(config), generation={}).generation.eos_ids == (config.eos_id,)
+
+
 def test_the_articles_model_has_all_of_it():
     model = rtfast.Transformer.random(rtfast.Config.article(), vocabulary=VOCABULARY)
     assert len(model.translate("hello world", 3, num_beams=2, num_return_sequences=2)) == 2

@@ -243,6 +243,12 @@ FILES = [
     ({"force_bos_token_to_be_generated": True}, {"decoder_start_token_id": 2, "eos_token_id": 2, "bos_token_id": 0}),
     ({}, {"_from_model_config": True, "force_bos_token_to_be_generated": True, "decoder_start_token_id": 2,
           "eos_token_id": 2, "bos_token_id": 0}),
+    ({}, {"decoder_start_token_id": 2, "eos_token_id": None}),
+    ({}, {"decoder_start_token_id": 2}),
+    ({}, {"bos_token_id": 5, "eos_token_id": 2}),
+    ({}, {"bos_token_id": 5, "decoder_start_token_id": None, "eos_token_id": [2, 9]}),
+    ({"decoder_start_token_id": None, "bos_token_id": 7}, None),
+    ({"eos_token_id": None}, {"decoder_start_token_id": 2, "eos_token_id": 2}),
 ]
 
 
@@ -262,6 +268,6 @@ def test_what_files_say(tmp_path, fields, generation):
         for asked in ({}, {"num_beams": 3}):
             asked = {"max_new_tokens": NEW_TOKENS, **asked}
             rows, eos = pair.sources(4, seed), pair.theirs.generation_config.eos_token_id
-            wanted = pair.expected(rows, {**asked, "eos_token_id": eos})
+            wanted = pair.expected(rows, {**asked, "eos_token_id": -1 if eos is None else eos})
             assert [[ids for ids, _ in row] for row in pair.found(rows, asked)] == [
                 [ids for ids, _ in row] for row in wanted]
