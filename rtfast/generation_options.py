@@ -305,6 +305,11 @@ class GenerationOptions:
             raise ValueError(
                 f"num_return_sequences must be at most num_beams {self.num_beams} where "
                 f"do_sample is False, got {self.num_return_sequences}")
+        for name in ("forced_bos_token_id", "forced_eos_token_id"):
+            forced = several(getattr(self, name))
+            if forced and self.suppress_tokens and set(forced) <= set(self.suppress_tokens):
+                raise ValueError(f"{name} must not be among suppress_tokens, got "
+                                 f"{shown(getattr(self, name))} in both")
 
     def _check_idle(self, given: Iterable[str]) -> None:
         """The given options must do something in this mode. A default value asks for nothing."""

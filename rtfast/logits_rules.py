@@ -184,11 +184,10 @@ def _made_of(options: GenerationOptions, limits: Limits, vocab_size: int) -> Rul
         rules.append(RepetitionPenalty(options.repetition_penalty))
     if options.no_repeat_ngram_size:
         rules.append(NoRepeatNgram(options.no_repeat_ngram_size))
-    words = options.bad_words_ids or ()
-    single = [word[0] for word in words if len(word) == 1 and word[0] not in options.eos_ids]
+    single = _single(options)
     if single:
         rules.append(Excluded(single))
-    long = [word for word in words if len(word) > 1]
+    long = [word for word in options.bad_words_ids or () if len(word) > 1]
     if long:
         rules.append(BadWords(long))
     if limits.min_length > limits.prompt_length and options.eos_ids:
@@ -214,6 +213,14 @@ def _check_ids(options: GenerationOptions, vocab_size: int) -> None:
         outside = [token for token in ids if token >= vocab_size]
         if outside:
             raise ValueError(f"{name} must be ids of the vocabulary, 0..{vocab_size - 1}, got {outside[:5]}")
+    if len({*(options.suppress_tokens or ()), *_single(options)}) == vocab_size:
+        raise ValueError("suppress_tokens and bad_words_ids must leave a word of the vocabulary, got all of its "
+                         f"{vocab_size}")
+
+
+def _single(options: GenerationOptions) -> list[int]:
+    """Bad words of one token, which no EOS is."""
+    return [word[0] for word in options.bad_words_ids or () if len(word) == 1 and word[0] not in options.eos_ids]
 
 
 # Warpers: what a draw is among ----------------------------------------------------------------
