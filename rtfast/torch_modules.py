@@ -21,8 +21,9 @@ def from_torch(module: Any) -> Any:
     or without biases and final norm, batch_first either way, float32 or float64. Its weights are copied.
 
     Returns a `StateTransformer`, `StateEncoder` or `StateDecoder` (rtfast/state_transformer.py), to be called with
-    arrays as the module is called with tensors. Raises TypeError for another module or type of numbers, ValueError for
-    one whose layers differ in size or have what rtfast lacks.
+    arrays as the module is called with tensors. Raises TypeError for another module or type of numbers, and for modules
+    inside that may compute something else: of other classes, subclasses of PyTorch's among them, or with hooks;
+    ValueError for one whose layers differ in size or have what rtfast lacks.
     """
     import torch
 
@@ -37,6 +38,8 @@ def from_torch(module: Any) -> Any:
 
     nn = torch.nn
     if isinstance(module, nn.Transformer):
+        _check_class("module", module, nn.Transformer)
+        _check_hooks(module)
         encoder, decoder = from_torch(module.encoder), from_torch(module.decoder)
         if (encoder.d_model, encoder.dtype, encoder.batch_first) != (
                 decoder.d_model, decoder.dtype, decoder.batch_first):
@@ -51,12 +54,13 @@ def from_torch(module: Any) -> Any:
         side, kind, stack, model = "decoder", nn.TransformerDecoderLayer, DecoderStack, StateDecoder
     else:
         raise TypeError(f"from_torch: module must be a {_KINDS}, got {type(module).__name__}")
+    _check_class("module", module, nn.TransformerEncoder if side == "encoder" else nn.TransformerDecoder)
+    _check_hooks(module)
     layers = list(module.layers)
     if not layers:
         raise ValueError(f"from_torch: the {side} must have one layer or more, got none")
     for layer in layers:
-        if not isinstance(layer, kind):
-            raise TypeError(f"from_torch: layers must be torch.nn.{kind.__name__}, got {type(layer).__name__}")
+        _check_class("layers", layer, kind)
     fields = [_fields(layer, nn) for layer in layers]
     for i, found in enumerate(fields):
         if found != fields[0]:
@@ -80,11 +84,18 @@ def from_torch(module: Any) -> Any:
 def _fields(layer: Any, nn: Any) -> dict[str, Any]:
     """The Config fields of a layer, and batch_first."""
     attention = layer.self_attn
-    for part in (attention, getattr(layer, "multihead_attn", attention)):
+    attentions = (attention, getattr(layer, "multihead_attn", attention))
+    for part in attentions:
+        _check_class("attention", part, nn.MultiheadAttention)
+        _check_class("out_proj", part.out_proj, nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear)
         if not part._qkv_same_embed_dim or part.bias_k is not None or part.add_zero_attn:
             raise ValueError("from_torch: attention with kdim, vdim, add_bias_kv or add_zero_attn is not supported")
         if part.num_heads != attention.num_heads or part.batch_first != attention.batch_first:
             raise ValueError("from_torch: self- and cross-attention must have the same heads and batch_first")
+    for name in ("linear1", "linear2"):
+        _check_class(name, getattr(layer, name), nn.Linear)
+    for name in ("dropout", "dropout1", "dropout2", "dropout3"):
+        _check_class(name, getattr(layer, name, None), nn.Dropout, nn.Identity, type(None))
     dtypes = {str(values.dtype).removeprefix("torch.") for values in layer.parameters()}
     if len(dtypes) != 1 or not dtypes <= {"float32", "float64"}:
         raise TypeError(f"from_torch: the module must be float32 or float64, got {', '.join(sorted(dtypes))}; "
@@ -96,21 +107,50 @@ def _fields(layer: Any, nn: Any) -> dict[str, Any]:
         _check_norm(norm, attention.embed_dim, nn)
     if len({norm.eps for norm in norms}) > 1:
         raise ValueError("from_torch: the norms of a layer must have one eps")
+    # Where only some have a bias, that of the others is zeros.
+    biased = any(bias is not None for part in attentions for bias in (part.in_proj_bias, part.out_proj.bias))
+    feed_forward_biased = layer.linear1.bias is not None or layer.linear2.bias is not None
     return {
         "d_model": attention.embed_dim, "n_heads": attention.num_heads, "d_ff": layer.linear1.out_features,
-        "activation": _activation(layer.activation, nn), "attention_bias": attention.in_proj_bias is not None,
-        "feed_forward_bias": layer.linear1.bias is not None, "norm_first": layer.norm_first,
+        "activation": _activation(layer.activation, nn), "attention_bias": biased,
+        "feed_forward_bias": feed_forward_biased, "norm_first": layer.norm_first,
         "layer_norm_eps": norms[0].eps, "dtype": dtypes.pop(), "batch_first": attention.batch_first,
     }
+
+
+def _check_class(name: str, part: Any, *kinds: Any) -> None:
+    """Raise TypeError unless a part is of one of PyTorch's classes itself."""
+    from torch.nn.utils.parametrize import is_parametrized
+
+    found: Any = type(part)
+    if found not in kinds and found.__name__.startswith("Parametrized") and is_parametrized(part):
+        found = found.__base__  # PyTorch's own subclass, which has its parameters computed
+    if found not in kinds:
+        why = "; a subclass may compute something else" if issubclass(found, kinds) else ""
+        of = f"{found.__module__}." if found.__name__ == kinds[0].__name__ else ""
+        raise TypeError(f"from_torch: {name} must be torch.nn.{kinds[0].__name__}, got {of}{found.__name__}{why}")
+
+
+def _check_hooks(module: Any) -> None:
+    """Raise TypeError where a module or one inside does something before, after or in place of its forward."""
+    for name, part in module.named_modules():
+        if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
+            what = "a forward of its own" if "forward" in vars(part) else "forward hooks"
+            raise TypeError(f"from_torch: hooks are not supported, but {name or 'the module'}, "
+                            f"a {type(part).__name__}, has {what}")
 
 
 def _check_norm(norm: Any, d_model: int, nn: Any) -> None:
     if not isinstance(norm, nn.LayerNorm) or tuple(norm.normalized_shape) != (d_model,):
         raise ValueError(f"from_torch: norms must be torch.nn.LayerNorm({d_model}), got {norm}")
+    _check_class("norms", norm, nn.LayerNorm)
 
 
 def _activation(function: Any, nn: Any) -> str:
     """Our name of a layer's activation."""
+    for kind in (nn.ReLU, nn.GELU, nn.SiLU):
+        if isinstance(function, kind):
+            _check_class("activation", function, kind)
     if function is nn.functional.relu or isinstance(function, nn.ReLU):
         return "relu"
     if function is nn.functional.gelu:

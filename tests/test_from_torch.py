@@ -194,6 +194,110 @@ def test_modules_that_are_refused():
         rtfast.from_torch(other)
 
 
+class Doubled(nn.TransformerEncoderLayer):
+    def _ff_block(self, x):
+        return 2 * super()._ff_block(x)
+
+
+class Tripled(nn.TransformerEncoder):
+    def forward(self, *arguments, **options):
+        return 3 * super().forward(*arguments, **options)
+
+
+class Negated(nn.MultiheadAttention):
+    def forward(self, query, key, value, **options):
+        return super().forward(query, key, -value, **options)
+
+
+class Swish(nn.ReLU):
+    def forward(self, x):
+        return x * torch.sigmoid(x)
+
+
+class Shifted(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+class Centred(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x) - 1
+
+
+class Whole(nn.Transformer):
+    def forward(self, *arguments, **options):
+        return -super().forward(*arguments, **options)
+
+
+def changed(change):
+    module = encoder()
+    change(module, module.layers[1])
+    return module
+
+
+@pytest.mark.parametrize("made, got", [
+    (lambda: nn.TransformerEncoder(Doubled(36, 4, 53), 2), "TransformerEncoderLayer, got Doubled"),
+    (lambda: Tripled(nn.TransformerEncoderLayer(36, 4, 53), 2), "torch.nn.TransformerEncoder, got Tripled"),
+    (lambda: Whole(36, 4, 1, 1, 53), "torch.nn.Transformer, got Whole; a subclass may compute something else"),
+    (lambda: encoder(activation=Swish()), "activation must be torch.nn.ReLU, got Swish"),
+    (lambda: changed(lambda module, layer: setattr(layer, "self_attn", Negated(36, 4))),
+     "attention must be torch.nn.MultiheadAttention, got Negated"),
+    (lambda: changed(lambda module, layer: setattr(layer, "linear2", Shifted(53, 36))),
+     "linear2 must be torch.nn.Linear, got Shifted"),
+    (lambda: changed(lambda module, layer: setattr(layer.self_attn, "out_proj", Shifted(36, 36))),
+     "out_proj must be torch.nn.Linear, got Shifted"),
+    (lambda: changed(lambda module, layer: setattr(layer, "norm1", Centred(36))),
+     "norms must be torch.nn.LayerNorm, got Centred"),
+    (lambda: changed(lambda module, layer: setattr(module, "norm", Centred(36))),
+     "norms must be torch.nn.LayerNorm, got Centred"),
+    (lambda: changed(lambda module, layer: setattr(layer, "dropout1", nn.LayerNorm(36))),
+     "dropout1 must be torch.nn.Dropout, got LayerNorm$"),
+    (lambda: changed(lambda module, layer: setattr(layer, "linear1", nn.Sequential(layer.linear1, nn.LayerNorm(53)))),
+     "linear1 must be torch.nn.Linear, got Sequential$"),
+    (lambda: changed(lambda module, layer: layer.linear1.register_forward_hook(lambda part, given, out: out * 0)),
+     "layers.1.linear1, a Linear, has forward hooks"),
+    (lambda: changed(lambda module, layer: module.register_forward_pre_hook(lambda part, given: None)),
+     "the module, a TransformerEncoder, has forward hooks"),
+    (lambda: changed(lambda module, layer: setattr(layer.norm1, "forward", lambda x: x)),
+     "layers.1.norm1, a LayerNorm, has a forward of its own"),
+])
+def test_what_may_compute_something_else_is_refused(made, got):
+    with pytest.raises(TypeError, match=f"^from_torch: .*{got}"):
+        rtfast.from_torch(made())
+
+
+def test_quantized_layers_are_refused():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.ao.quantization.quantize_dynamic(encoder().eval(), {nn.Linear})
+    with pytest.raises(TypeError, match=r"linear1 must be torch.nn.Linear, got torch\..*\.Linear$"):
+        rtfast.from_torch(module)
+
+
+def test_parameters_that_are_computed():
+    module = encoder()
+    nn.utils.parametrizations.weight_norm(module.layers[0].linear1)
+    source = states(3, 5, 36)
+    module = shaken(module)
+    assert_close(rtfast.from_torch(module)(source), result(module, source))
+
+
+@pytest.mark.parametrize("without", ["linear1", "linear2", "in_proj", "out_proj"])
+def test_biases_that_only_some_have(without):
+    module = decoder()
+    for layer in module.layers:
+        for attention in (layer.self_attn, layer.multihead_attn):
+            if without == "in_proj":
+                attention.in_proj_bias = None
+            if without == "out_proj":
+                attention.out_proj.bias = None
+        if without.startswith("linear"):
+            getattr(layer, without).bias = None
+    module = shaken(module)
+    target, memory = states(3, 5, 36), states(4, 5, 36, seed=1)
+    assert_close(rtfast.from_torch(module)(target, memory), result(module, target, memory))
+
+
 @pytest.mark.parametrize("arguments, options, kind, match", [
     ((np.zeros((2, 4, 35)),), {}, ValueError, r"src must be \(T, d_model\) or \(B, T, d_model\) with d_model 36, got"),
     ((np.zeros(36),), {}, ValueError, "src must be"), ((np.zeros((2, 4, 36), int),), {}, TypeError, "floating-point"),
