@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,14 +30,22 @@ SENTENCES, TARGETS, SOURCE_TOKENS = 64, 256, 4096
 STEPS_AT_ONCE = 16
 
 
-def options_of(config: Config, fields: dict[str, Any] | None = None) -> GenerationOptions:
-    """The `GenerationOptions` that a model starts from: its ids, and the fields of a generation_config.json. An id that
-    is null there is none.
+def options_of(config: Config, fields: dict[str, Any] | GenerationOptions | None = None) -> GenerationOptions:
+    """The `GenerationOptions` that a model starts from: its ids, and other options or the fields of a
+    generation_config.json, of which an id that is None is none.
 
-    A max_length or max_new_tokens beyond the model's positions becomes as much as they allow.
+    Raises TypeError for anything else, ValueError for a field that is no option and as `GenerationOptions` does. A
+    max_length or max_new_tokens beyond the model's positions becomes as much as they allow.
     """
     own = {"decoder_start_token_id": config.sos_id, "eos_token_id": config.eos_id, "pad_token_id": config.pad_id}
-    given = dict(fields or {})
+    if isinstance(fields, GenerationOptions):
+        given = {name: value for name, value in dataclasses.asdict(fields).items() if value is not None}
+    elif fields is None or isinstance(fields, dict):
+        given = dict(fields or {})
+        GenerationOptions.check_known(given)
+    else:
+        raise TypeError("generation must be a dict of options, a GenerationOptions or None, got "
+                        f"{type(fields).__name__}")
     for name, most in (("max_length", config.max_length + 1), ("max_new_tokens", config.max_length)):
         if isinstance(given.get(name), int):
             given[name] = min(given[name], most)

@@ -128,9 +128,7 @@ class GenerationOptions:
         """
         if not isinstance(fields, dict):
             raise TypeError(f"GenerationOptions: fields must be a dict, got {type(fields).__name__}")
-        known = {field.name for field in dataclasses.fields(cls)}
-        options = cls._unchecked({name: value for name, value in fields.items()
-                                  if name in known and value is not None})
+        options = cls._unchecked({name: value for name, value in cls.known(fields).items() if value is not None})
         for name in ("num_beams", "num_return_sequences"):
             _integer(name, getattr(options, name), 1, MAX_DEFAULT_TARGETS)
         return options
@@ -138,8 +136,23 @@ class GenerationOptions:
     @staticmethod
     def unsupported(fields: dict[str, Any]) -> list[str]:
         """The names of a generation_config.json's fields that transformers would obey and that do nothing here."""
-        return [name for name, value in fields.items()
-                if name in _UNSUPPORTED and value not in _UNSUPPORTED[name]]
+        return [name for name, value in fields.items() if name in _UNSUPPORTED and not _is_idle(name, value)]
+
+    @classmethod
+    def known(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Those of a generation_config.json's fields that are options here."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return {name: value for name, value in fields.items() if name in known}
+
+    @classmethod
+    def check_known(cls, fields: dict[str, Any]) -> None:
+        """Raise ValueError that names what is no option here, unless it does nothing in transformers either."""
+        known = cls.known(fields)
+        others = [shown(name) for name, value in fields.items() if name not in known and not _is_idle(name, value)]
+        if others:
+            raise ValueError(f"generation: unknown or unsupported options {', '.join(others[:20])}"
+                             f"{', ...' * (len(others) > 20)}; known are "
+                             f"{', '.join(field.name for field in dataclasses.fields(cls))}")
 
     def merged(self, **overrides: Any) -> GenerationOptions:
         """These options with the user's own in their place; one that does nothing then is a ValueError."""
@@ -330,6 +343,11 @@ class GenerationOptions:
             if name in asked and getattr(self, name) and not self.eos_ids:
                 raise ValueError(f"{name} does nothing without an eos_token_id, "
                                  f"got {getattr(self, name)!r}")
+
+
+def _is_idle(name: str, value: Any) -> bool:
+    """Whether a field that is not supported has a value with which transformers does nothing."""
+    return name in _UNSUPPORTED and (value in _UNSUPPORTED[name] or value in ([], (), {}))
 
 
 def several(ids: Any) -> tuple[int, ...]:

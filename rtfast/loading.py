@@ -39,6 +39,8 @@ def load(name: StrPath | None = None, *, revision: str | None = None, cache_dir:
     config, weights, tokenizer, generation = checkpoint.load(folder, stored=True)
     ignored = GenerationOptions.unsupported(generation or {})
     if ignored:
-        warnings.warn(f"{folder}: these options of its generation_config.json do nothing here: {', '.join(ignored)}",
-                      RuntimeWarning, stacklevel=2)
-    return Transformer(config, weights, tokenizer, generation)
+        own = os.path.exists(os.path.join(os.fsdecode(folder), checkpoint.GENERATION_FILE))
+        file = checkpoint.GENERATION_FILE if own else checkpoint.CONFIG_FILE
+        warnings.warn(f"{folder}: these options of its {file} do nothing here: {', '.join(ignored)}", RuntimeWarning,
+                      stacklevel=2)
+    return Transformer(config, weights, tokenizer, GenerationOptions.known(generation or {}))

@@ -62,14 +62,15 @@ class Transformer:
 
     config: a `Config`. weights: names (see `weights.weight_shapes`) to arrays or nested lists, the
     user's own values. tokenizer: anything with encode(text) -> ids, encode_target(text) -> ids and decode(ids) -> text.
-    generation: fields of
-    `GenerationOptions`, as a generation_config.json has them, the defaults of `generate`.
+    generation: the defaults of `generate`, a `GenerationOptions` or a dict of its fields, as a generation_config.json
+    has them.
 
-    Raises TypeError and ValueError for weights that do not fit the config, all of them named at once.
+    Raises TypeError and ValueError for weights that do not fit the config, all of them named at once, and for fields
+    that are no options.
     """
 
     def __init__(self, config: Config, weights: Mapping[str, Any], tokenizer: Tokenizer | None = None,
-                 generation: dict[str, Any] | None = None) -> None:
+                 generation: dict[str, Any] | GenerationOptions | None = None) -> None:
         if config.vocab_size is None:
             raise ValueError("Transformer: config must have a vocab_size, got None; from_torch's models have no words")
         self.config = config

@@ -325,6 +325,12 @@ def test_a_config_that_does_not_fit(folder, tmp_path, fields, message):
         rtfast.load(copy(folder, tmp_path / "copy", **fields))
 
 
+def test_options_of_config_json_that_do_nothing_here(folder, tmp_path):
+    """An older folder has its options there, and the warning names that file."""
+    with pytest.warns(RuntimeWarning, match="of its config.json do nothing here: encoder_no_repeat_ngram_size$"):
+        rtfast.load(copy(folder, tmp_path / "copy", encoder_no_repeat_ngram_size=2, begin_suppress_tokens=[]))
+
+
 def test_pickles_are_refused(folder, tmp_path):
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     (tmp_path / "pytorch_model.bin").write_bytes(b"not read")

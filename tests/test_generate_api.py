@@ -1,6 +1,7 @@
 """`generate`, `translate`, `stream` and `score`: forms of arguments and results, options, generation_config.json."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -271,6 +272,27 @@ def test_defaults_of_a_model():
         rtfast.Transformer(config, random_values(config), generation={"num_beams": 0})
 
 
+@pytest.mark.parametrize("generation, kind, match", [
+    ({"num_beam": 4}, ValueError, "generation: unknown or unsupported options 'num_beam'; known are max_new_tokens, "),
+    ({"num_beams": 2, "encoder_no_repeat_ngram_size": 2, "begin_suppress_tokens": [3]}, ValueError,
+     "options 'encoder_no_repeat_ngram_size', 'begin_suppress_tokens'; known"),
+    (3, TypeError, "generation must be a dict of options, a GenerationOptions or None, got int"),
+    ([("num_beams", 2)], TypeError, "generation must be a dict of options, a GenerationOptions or None, got list"),
+], ids=str)
+def test_defaults_that_would_do_nothing(generation, kind, match):
+    config = small_config()
+    with pytest.raises(kind, match=match):
+        rtfast.Transformer(config, random_values(config), generation=generation)
+
+
+def test_defaults_as_options():
+    config = small_config()
+    given = [rtfast.Transformer(config, random_values(config), generation=generation).generation for generation in (
+        GenerationOptions(num_beams=3, length_penalty=0.5), {"num_beams": 3, "length_penalty": 0.5},
+        {"num_beams": 3, "length_penalty": 0.5, "begin_suppress_tokens": [], "top_h": None, "guidance_scale": 1.0})]
+    assert given[0] == given[1] == given[2] and given[0].eos_ids == (config.eos_id,)
+
+
 def test_generation_config_json(tmp_path):
     config = small_config()
     plain = rtfast.Transformer(config, random_values(config))
@@ -286,7 +308,11 @@ def test_generation_config_json(tmp_path):
     assert rtfast.load(tmp_path / "m").generation == plain.generation
     path = tmp_path / "m" / "generation_config.json"
     path.write_text(json.dumps({"num_beams": 2, "transformers_version": "5", "guidance_scale": 3.0, "top_h": None}))
-    with pytest.warns(RuntimeWarning, match="do nothing here: guidance_scale$"):
+    with pytest.warns(RuntimeWarning, match="of its generation_config.json do nothing here: guidance_scale$"):
+        assert rtfast.load(tmp_path / "m").generation.num_beams == 2
+    path.write_text(json.dumps({"num_beams": 2, "begin_suppress_tokens": [], "unknown": 3}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         assert rtfast.load(tmp_path / "m").generation.num_beams == 2
     for content in (b"{", b"[]", b'{"num_beams": "two"}', b'{"top_k": -1}', b"\xff"):
         path.write_bytes(content)
