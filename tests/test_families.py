@@ -134,6 +134,33 @@ def test_cached_steps_are_the_full_pass(backend, tmp_path, name):
     assert logits.argmax(axis=1).tolist() == ids[:len(logits)]  # T5 may write words that are padding when read
 
 
+LEFT_OUT = "left out"
+
+
+@pytest.mark.parametrize("name, fields", [
+    ("m2m100", {"scale_embedding": LEFT_OUT}), ("bart", {"scale_embedding": LEFT_OUT}),
+    ("mbart", {"scale_embedding": LEFT_OUT}), ("marian", {"scale_embedding": LEFT_OUT}),
+    ("t5", {"tie_word_embeddings": None, "scale_decoder_outputs": LEFT_OUT}),
+    ("t5", {"tie_word_embeddings": False, "scale_decoder_outputs": LEFT_OUT}),
+    ("t5", {"tie_word_embeddings": False, "scale_decoder_outputs": True}),
+    ("t5", {"scale_decoder_outputs": LEFT_OUT, "tie_word_embeddings": LEFT_OUT}),
+    ("mt5", {"scale_decoder_outputs": True}), ("mt5", {"tie_word_embeddings": True, "transformers_version": "4.20.0"}),
+    ("mt5", {"feed_forward_proj": LEFT_OUT}), ("bart", {"eos_token_id": [2, 9]}),
+], ids=str)
+def test_fields_left_out_or_odd(tmp_path, name, fields):
+    """They mean what they mean to transformers."""
+    make(name, SIZES[0], 4, tmp_path)
+    path = tmp_path / "config.json"
+    written = {**json.loads(path.read_text()), **fields}
+    path.write_text(json.dumps({name: value for name, value in written.items() if value != LEFT_OUT}))
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path, dtype=torch.float64)
+    ours = rtfast.load(tmp_path)
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([[5, 9, 4]]), decoder_input_ids=torch.tensor([[2, 7]]))
+    close(ours.encode([5, 9, 4]), expected.encoder_last_hidden_state[0].numpy())
+    close(ours.logits([5, 9, 4], [2, 7]), expected.logits[0].numpy())
+
+
 @pytest.mark.parametrize("name", ["marian", "bart", "t5"])
 def test_padding_that_is_eos(tmp_path, name):
     """transformers masks nothing then: the EOS of a sentence is read."""

@@ -248,6 +248,8 @@ FILES = [
     ({}, {"bos_token_id": 5, "eos_token_id": 2}),
     ({}, {"bos_token_id": 5, "decoder_start_token_id": None, "eos_token_id": [2, 9]}),
     ({"decoder_start_token_id": None, "bos_token_id": 7}, None),
+    ({"eos_token_id": [9, 2]}, None),
+    ({"eos_token_id": [9, 2]}, {"decoder_start_token_id": 2, "eos_token_id": 2}),
     ({"eos_token_id": None}, {"decoder_start_token_id": 2, "eos_token_id": 2}),
 ]
 

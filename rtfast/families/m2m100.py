@@ -26,7 +26,7 @@ def config_of(fields: dict[str, Any], names: Mapping[str, str]) -> Config:
     if not isinstance(padding, int):
         raise ValueError(f"pad_token_id must be an integer, got {shown(padding)}")
     return Config(
-        **fairseq_sizes(fields, names), positions="tensor2tensor",
+        **fairseq_sizes(fields, names, is_scaled=True), positions="tensor2tensor",
         position_offset=padding + 1,  # fairseq counts from there
         output_bias=False, norm_first=True, final_norm=True)
 

@@ -135,8 +135,10 @@ def _attention(table: dict[str, Source], ours: str, layer: str, theirs: str) -> 
     norm(table, ours, f"{layer}.{theirs}_layer_norm")
 
 
-def fairseq_sizes(fields: dict[str, Any], names: Mapping[str, str], ends: Ends = FAIRSEQ_ENDS) -> dict[str, Any]:
-    """The Config fields that Marian, BART and M2M100 say in the same words."""
+def fairseq_sizes(fields: dict[str, Any], names: Mapping[str, str], ends: Ends = FAIRSEQ_ENDS,
+                  is_scaled: bool = False) -> dict[str, Any]:
+    """The Config fields that Marian, BART and M2M100 say in the same words. is_scaled: what scale_embedding is where
+    config.json leaves it out."""
     one_embedding, tied = ends.ties(names)
     for name in ("attention_heads", "ffn_dim"):
         if fields[f"encoder_{name}"] != fields[f"decoder_{name}"]:
@@ -148,16 +150,17 @@ def fairseq_sizes(fields: dict[str, Any], names: Mapping[str, str], ends: Ends =
         "d_ff": fields["encoder_ffn_dim"], "n_encoder_layers": fields["encoder_layers"],
         "n_decoder_layers": fields["decoder_layers"], "max_length": fields["max_position_embeddings"],
         "activation": activation(fields["activation_function"]), "attention_bias": True,
-        "embedding_scale": embedding_scale(fields, d_model), "tie_embeddings": tied,
-        "target_vocab_size": None if one_embedding else fields["vocab_size"],
-        "eos_id": fields.get("eos_token_id"), "pad_id": fields.get("pad_token_id"),
+        "embedding_scale": power(d_model, 0.5) if fields.get("scale_embedding", is_scaled) else 1.0,
+        "tie_embeddings": tied, "target_vocab_size": None if one_embedding else fields["vocab_size"],
+        "eos_id": eos_id(fields), "pad_id": fields.get("pad_token_id"),
         "sos_id": fields.get("decoder_start_token_id"),
     }
 
 
-def embedding_scale(fields: dict[str, Any], d_model: object) -> float:
-    """sqrt(d_model) where scale_embedding is set."""
-    return power(d_model, 0.5) if fields.get("scale_embedding") else 1.0
+def eos_id(fields: dict[str, Any]) -> Any:
+    """The id of EOS, of several the first: all of them are `GenerationOptions.eos_token_id`."""
+    ids = fields.get("eos_token_id")
+    return ids[0] if isinstance(ids, list) and ids else ids
 
 
 def power(d_model: object, exponent: float) -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtfast.config import Config
 
-from .source import Ends, Source, activation, linear, norm, power
+from .source import Ends, Source, activation, eos_id, linear, norm, power
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ MAX_LENGTH = 4096
 
 def config_of(fields: dict[str, Any], names: Mapping[str, str]) -> Config:
     """The Config of T5's config.json."""
-    form = fields.get("feed_forward_proj", "relu")
+    form = fields.get("feed_forward_proj", "gated-gelu" if fields.get("model_type") == "mt5" else "relu")
     gated = isinstance(form, str) and form.startswith("gated-")
     function = form.removeprefix("gated-") if isinstance(form, str) else form
     d_model, (one_embedding, tied) = fields["d_model"], ENDS.ties(names)
@@ -41,21 +41,18 @@ def config_of(fields: dict[str, Any], names: Mapping[str, str]) -> Config:
         relative_distance=fields.get("relative_attention_max_distance", 128), attention_scale=1.0,
         tie_embeddings=tied, target_vocab_size=None if one_embedding else fields["vocab_size"],
         output_scale=power(d_model, -0.5) if _is_scaled(fields) else 1.0,
-        eos_id=fields.get("eos_token_id"), pad_id=fields.get("pad_token_id"),
+        eos_id=eos_id(fields), pad_id=fields.get("pad_token_id"),
         sos_id=_or(fields.get("decoder_start_token_id"), fields.get("pad_token_id")))
 
 
 def _is_scaled(fields: dict[str, Any]) -> bool:
-    """Whether the decoder's states are scaled for the output layer: where it is tied, unless the file says otherwise.
-
-    mT5's layer is its own. transformers wrote that it is tied from 5 on, and scales no mT5 since.
-    """
+    """Whether the decoder's states are scaled for the output layer: T5's are, unless the file says otherwise, and from
+    transformers 5 on no mT5's, whatever it says."""
+    if fields.get("model_type") == "mt5":
+        return False
     if "scale_decoder_outputs" in fields:
         return bool(fields["scale_decoder_outputs"])
-    if fields.get("model_type") == "mt5":
-        version = str(fields.get("transformers_version", "")).partition(".")[0]
-        return bool(fields.get("tie_word_embeddings", False)) and not (version.isdigit() and int(version) >= 5)
-    return bool(fields.get("tie_word_embeddings", True))
+    return fields.get("tie_word_embeddings") is not False
 
 
 def _or(value: Any, otherwise: Any) -> Any:
