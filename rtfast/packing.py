@@ -9,7 +9,7 @@ import numpy as np
 
 from .activations import ACTIVATIONS
 from .kernels import positional_encoding
-from .weights import array_of
+from .weights import StoredWeight, array_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +42,7 @@ class PackedWeights:
         linears = [op for program in programs for op in program.ops if op.kind == "linear"]
         for op in linears:
             self._pack(op, weights)
+        self._place_twins(weights)
         self._names = tuple(weights)
         self._arrays = {name: array_of(values) for name, values in weights.items() if name not in self._places}
         for op in linears:
@@ -69,6 +70,13 @@ class PackedWeights:
         for name, n in zip(op.weights, columns, strict=True):
             self._places[name] = op.weights, first, n, transposed
             first += n
+
+    def _place_twins(self, weights: Mapping[str, Any]) -> None:
+        """An embedding with the numbers of an output layer that is not tied to it is read from that."""
+        for name, values in weights.items():
+            for key, packed in self._packed.items() if isinstance(values, StoredWeight) else ():
+                if name not in self._places and len(key) == 1 and values.is_transpose_of(weights[key[0]]):
+                    self._places[name] = key, 0, packed.shape[1], True
 
     def _spread(self, op: Op) -> None:
         """The relative bias of every distance from -reach to reach, (n_heads, 2 * reach + 1)."""

@@ -190,6 +190,11 @@ class StoredWeight:
         lying = (max(self._end - self._first, 0), *tensor.shape[1:])
         self.shape = lying[::-1] if transposed else lying
 
+    def is_transpose_of(self, other: Any) -> bool:
+        """Whether another weight is the same numbers of the same file, lying the other way round."""
+        return (isinstance(other, StoredWeight) and self._tensor is other._tensor
+                and self.transposed != other.transposed and self.shape == other.shape[::-1])
+
     def array(self) -> Array:
         """All of it, read-only, in our shape."""
         whole = self._converted(self._tensor.rows(self._first, self._end))

@@ -247,6 +247,29 @@ TIED = [("bart", {}), ("bart", {"tie_word_embeddings": False}), ("m2m100", {"tie
         ("marian", {"share_encoder_decoder_embeddings": False, "tie_word_embeddings": False}), ("t5", {})]
 
 
+def test_an_output_layer_like_the_source_s_embedding_is_kept_once(backend, tmp_path):
+    """Where the target's differs: each number is in memory once all the same."""
+    import safetensors.torch
+
+    make("bart", SIZES[0], 3, tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    one = tensors.pop("model.shared.weight")
+    ends = {"model.encoder.embed_tokens.weight": one, "model.decoder.embed_tokens.weight": torch.randn(one.shape),
+            "lm_head.weight": one.clone()}
+    safetensors.torch.save_file(tensors | ends, path, metadata={"format": "pt"})
+    model, ours = transformers.BartForConditionalGeneration.from_pretrained(tmp_path).double(), rtfast.load(tmp_path)
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([[5, 9, 4]]), decoder_input_ids=torch.tensor([[2, 7]]))
+    close(ours.encode([5, 9, 4]), expected.encoder_last_hidden_state[0].numpy())
+    close(ours.logits([5, 9, 4], [2, 7]), expected.logits[0].numpy())
+    assert ours._packed._places["embedding.weight"][0] == ("output.weight",)
+    assert np.array_equal(ours.weights["embedding.weight"], one.numpy())
+    assert np.array_equal(ours.weights["decoder.embedding.weight"], ends["model.decoder.embed_tokens.weight"].numpy())
+    ours.save(tmp_path / "again")
+    assert np.array_equal(rtfast.load(tmp_path / "again").logits([5, 9, 4], [2, 7]), ours.logits([5, 9, 4], [2, 7]))
+
+
 @pytest.mark.parametrize("name, fields", TIED, ids=str)
 def test_ends_that_are_tied_or_not(tmp_path, name, fields):
     """Whichever of the four tensors a file holds, equal or not, whatever its config says: what transformers takes."""
