@@ -7,7 +7,7 @@ import os
 import select
 import stat
 import sys
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from rtfast.cli import UserError, blaming_the_user, note
 
@@ -22,7 +22,8 @@ _BLOCK = 2**16
 
 
 class LineReader:
-    """The lines of a file, or of stdin. name: as messages have it; size: bytes of a regular file, else None."""
+    """The lines of a file, or of stdin. name: as messages have it; size: bytes of a regular file, else None; typed:
+    whether they come from a terminal."""
 
     def __init__(self, path: str | None = None) -> None:
         self.name = "stdin" if path is None else path
@@ -39,10 +40,10 @@ class LineReader:
                 self._file = self._opened = open(path, "rb", buffering=0)  # noqa: SIM115 (closed by __exit__)
         try:
             self._number_of_file = self._file.fileno()
-            status = os.fstat(self._number_of_file)
+            self.typed, status = os.isatty(self._number_of_file), os.fstat(self._number_of_file)
             self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
         except (OSError, AttributeError, ValueError):  # an object in memory
-            self._number_of_file = self.size = None
+            self._number_of_file, self.size, self.typed = None, None, False
 
     def __enter__(self) -> LineReader:
         return self
@@ -118,19 +119,22 @@ class LineReader:
 
 
 class LineWriter:
-    """Whole lines to a file, or to stdout. done: lines that the file had already, of those to resume after."""
+    """Whole lines to a file, or to stdout. done: lines that the file had already, of those to resume after; seen:
+    whether they go to a terminal."""
 
     def __init__(self, path: str | None = None, *, resume: bool = False, force: bool = False,
                  together: int = 1) -> None:
         """together: lines that belong to one line of the input: what is resumed are whole such groups."""
         self.done, self._path, self._file = 0, path, None
         if path is None:
+            self.seen = _is_terminal(sys.stdout)
             return
         if os.path.exists(path) and not resume and not force:
             raise UserError(f"{path}: is there already; --resume goes on where it ends, --force overwrites it")
         with blaming_the_user():
             mode = "r+b" if resume and os.path.exists(path) else "wb"
             self._file = open(path, mode, buffering=0)  # noqa: SIM115 (closed by __exit__)
+            self.seen = self._file.isatty()
             if resume:
                 self.done, end = _whole_lines(self._file, together)
                 self._file.truncate(end)
@@ -154,6 +158,14 @@ class LineWriter:
         with blaming_the_user(self._path or ""):
             while data:
                 data = data[self._file.write(data):]
+
+
+def _is_terminal(file: Any) -> bool:
+    """Whether a file is one; None and objects that only write are none."""
+    try:
+        return bool(file.isatty())
+    except (AttributeError, ValueError):
+        return False
 
 
 def _whole_lines(file: IO[bytes], together: int) -> tuple[int, int]:

@@ -12,14 +12,17 @@ from rtfast.cli import note
 INTERVAL = 5.0
 
 
-def progress(wanted: bool | None, size: int | None) -> Nothing:
-    """What shows the progress: a context manager with `advance`. wanted: None for a bar on a terminal only.
+def progress(wanted: bool | None, size: int | None, shared: bool = False) -> Nothing:
+    """What shows the progress: a context manager with `advance`.
 
-    size: bytes of the input, None where it is not known.
+    wanted: None for a bar on a terminal only. size: bytes of the input, None where it is not known. shared: lines are
+    typed at a terminal, or printed on one: a bar would move about among them, so there is none.
     """
     terminal = sys.stderr is not None and sys.stderr.isatty()
-    if wanted is False or (wanted is None and not terminal):
+    if wanted is False or (wanted is None and (shared or not terminal)):
         return Nothing()
+    if shared:
+        return Lines()
     try:
         import rich.progress
     except ImportError:
@@ -71,7 +74,9 @@ class Bar(Nothing):
         columns = [module.TextColumn("{task.fields[lines]:,} lines"), module.BarColumn(), module.TaskProgressColumn(),
                    module.TextColumn("{task.fields[speed]}"), module.TimeRemainingColumn()]
         import rich.console
-        self._bar = module.Progress(*columns, console=rich.console.Console(stderr=True))
+        # Redirected, stdout would go to stderr and be folded: what is printed there is the translation.
+        self._bar = module.Progress(*columns, console=rich.console.Console(stderr=True), redirect_stdout=False,
+                                    redirect_stderr=False)
         self._size, self._lines, self._tokens = size, 0, 0
 
     def __enter__(self) -> Bar:

@@ -101,7 +101,7 @@ def translate_lines(translator: Translator, arguments: argparse.Namespace) -> No
             raise UserError(f"{arguments.output}: is the input; --output must be another file")
         with LineWriter(arguments.output, resume=arguments.resume, force=arguments.force,
                         together=arguments.num_return_sequences or 1) as writer, \
-                progress(arguments.progress, reader.size) as shown:
+                progress(arguments.progress, reader.size, reader.typed or writer.seen) as shown:
             reader.skip(writer.done)
             while chunk := reader.chunk(LINES):
                 translations = translator([line for _, line in chunk], [f"line {number}" for number, _ in chunk])

@@ -1,6 +1,7 @@
 """`rtfast translate` over files and pipes: order, whole lines, resuming, n best, memory."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -275,6 +276,59 @@ def test_a_bar(capsys, tmp_path):
     status, out, err = run(capsys, "--input", tmp_path / "in.txt", "--progress")
     assert status == 0 and out.count("hola mundo") == 600
     assert "600 lines" in err and "100%" in err
+
+
+def at_a_terminal(command, typed=b""):
+    """(status, what the terminal shows) of a shell command that has one as its stdin, stdout and stderr."""
+    pty = pytest.importorskip("pty", reason="no terminals of this kind here")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(["sh", "-c", command], stdin=theirs, stdout=theirs, stderr=theirs, **elsewhere())
+    os.close(theirs)
+    os.write(ours, typed)
+    shown = b""
+    try:
+        while block := os.read(ours, 4096):
+            shown += block
+    except OSError:  # Linux: nobody has the other end
+        pass
+    os.close(ours)
+    return process.wait(60), shown.decode("utf-8").replace("\r\n", "\n")
+
+
+def wide_lines(tmp_path, capsys):
+    """(a shell's command but for the input, the input as a shell reads it, the translations): wider than a terminal."""
+    (tmp_path / "in.txt").write_text("the red house\n\nmy brother reads the book\n" * 200)
+    prefix = "la casa roja " * 8
+    status, out, _ = run(capsys, "--input", tmp_path / "in.txt", "--target-prefix", prefix)
+    assert status == 0 and len(out.splitlines()[0]) > 80
+    return (f"{shlex.quote(sys.executable)} -m rtfast translate --target-prefix '{prefix}'",
+            shlex.quote(str(tmp_path / "in.txt")), out)
+
+
+def test_a_bar_leaves_the_translation_alone(capsys, tmp_path):
+    pytest.importorskip("rich", reason="rich is not installed: no bar")
+    translate, source, expected = wide_lines(tmp_path, capsys)
+    target = tmp_path / "out.txt"
+    for command in (f"{translate} < {source} > {shlex.quote(str(target))}",
+                    f"{translate} --input {source} | cat > {shlex.quote(str(target))}"):
+        status, shown = at_a_terminal(command)
+        assert (status, target.read_text(encoding="utf-8")) == (0, expected)
+        assert "600 lines" in shown and "100%" in shown
+
+
+def test_no_bar_among_lines_on_a_terminal(capsys, tmp_path):
+    translate, source, expected = wide_lines(tmp_path, capsys)
+    assert at_a_terminal(f"{translate} < {source}") == (0, expected)
+    status, shown = at_a_terminal(f"{translate} --progress < {source}")
+    said = [line for line in shown.splitlines(keepends=True) if " lines/s, " in line]
+    assert status == 0 and said and "".join(line for line in shown.splitlines(keepends=True) if line not in said) == (
+        expected)
+    translate = f"{shlex.quote(sys.executable)} -m rtfast translate"
+    status, shown = at_a_terminal(translate, typed=b"hello world\n\x04")
+    assert status == 0 and shown.endswith("\nhola mundo\n") and "\x1b" not in shown
+    target = tmp_path / "out.txt"
+    status, shown = at_a_terminal(f"{translate} > {shlex.quote(str(target))}", typed=b"hello world\n\x04")
+    assert status == 0 and target.read_text() == "hola mundo\n" and "\x1b" not in shown
 
 
 def test_what_shows_progress(monkeypatch):
