@@ -18,6 +18,7 @@ from rtfast.steps import chosen_steps
 from rtfast.translate_command import as_written
 from rtfast.walk import Walk
 from rtfast.walk_steps import numbered, steps_of
+from rtfast.words import reads_ids, text_of
 
 if TYPE_CHECKING:
     import argparse
@@ -132,11 +133,11 @@ def ids_in(text: str) -> list[int]:
 
 def spelling(model: Transformer, arguments: argparse.Namespace) -> Callable[[list[int]], str]:
     """A function from the ids of a target to the text that is shown for them."""
-    if arguments.ids and model.tokenizer is None:
+    if arguments.ids and not reads_ids(model.tokenizer):
         return lambda ids: " ".join(map(str, ids))
     if arguments.model is None and not arguments.ids:
-        return lambda ids: as_written(model.tokenizer.decode(ids), " ".join(arguments.text))
-    return lambda ids: model.tokenizer.decode(ids)
+        return lambda ids: as_written(text_of(model.tokenizer, ids), " ".join(arguments.text))
+    return lambda ids: text_of(model.tokenizer, ids)
 
 
 def chosen(steps: list[Step], numbers: dict[Key, int], arguments: argparse.Namespace) -> list[Step]:

@@ -20,6 +20,7 @@ from rtfast import npz_file
 from rtfast.article import VOCABULARY
 from rtfast.cli import UserError, blaming_the_user, explain, note, whole_number
 from rtfast.weights import weight_shapes
+from rtfast.words import text_of
 
 if TYPE_CHECKING:
     import argparse
@@ -240,7 +241,7 @@ class Answers:
         with blaming_the_user(where):
             ids = self.model.generate(self._ids(text), self.limit)
         self._note(ids)
-        return " ".join(map(str, ids)) if self.as_ids else self.model.tokenizer.decode(ids)
+        return " ".join(map(str, ids)) if self.as_ids else text_of(self.model.tokenizer, ids)
 
     def _ids(self, text: str) -> list[int]:
         words = text.split()

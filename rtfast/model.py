@@ -25,6 +25,7 @@ from .tokenizer import WordTokenizer
 from .trace import Trace
 from .transformer import decoder_program, encoder_program
 from .weights import prepare_weights, random_weights
+from .words import reads_ids, text_of
 from .workspace import capacity_for
 
 if TYPE_CHECKING:
@@ -230,8 +231,8 @@ class Transformer:
                                scores=return_dict_in_generate, attention=output_attentions)
         if not return_dict_in_generate:
             found = [[hypothesis.ids for hypothesis in row] for row in found]
-        elif self.tokenizer is not None:
-            found = [[hypothesis._replace(text=self.tokenizer.decode(hypothesis.ids)) for hypothesis in row]
+        elif reads_ids(self.tokenizer):
+            found = [[hypothesis._replace(text=text_of(self.tokenizer, hypothesis.ids)) for hypothesis in row]
                      for row in found]
         if options.num_return_sequences == 1:
             found = [row[0] for row in found]
@@ -309,7 +310,7 @@ class Transformer:
         """The texts of lists of ids, in lists as these are."""
         if found and isinstance(found[0], list):
             return [self._texts(row) for row in found]
-        return self.tokenizer.decode(found)
+        return text_of(self.tokenizer, found)
 
     def prefix_ids(self, text: str | Texts) -> list[int] | list[list[int]]:
         """Ids for `decoder_input_ids` of text that a target begins with: without the EOS that ends a whole one."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .words import text_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -15,11 +17,11 @@ def stream_text(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
     so_far, shown = [], ""
     for token in ids:
         so_far.append(token)
-        text = tokenizer.decode(so_far)
+        text = text_of(tokenizer, so_far)
         # A character may take several tokens: until the last one it decodes to a replacement character.
         if text.startswith(shown) and len(text) > len(shown) and not text.endswith("\ufffd"):
             yield text[len(shown):]
             shown = text
-    text = tokenizer.decode(so_far) if so_far else ""
+    text = text_of(tokenizer, so_far) if so_far else ""
     if len(text) > len(shown):
         yield text[len(shown):]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .names import is_pattern, matching
+from .words import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,8 +175,8 @@ class Trace(Mapping[str, "Floats"]):
         return [rows[i:i + self.n_steps] for i in range(0, len(rows), self.n_steps)]
 
     def _words(self, ids: list[int]) -> list[Any]:
-        tokenizer: Any = None if self.model is None else self.model.tokenizer
-        return list(tokenizer.tokens(ids)) if hasattr(tokenizer, "tokens") else ids
+        words = None if self.model is None else spelled(self.model.tokenizer, ids)
+        return list(ids) if words is None else words
 
     # Across layers --------------------------------------------------------------------------
 
@@ -323,7 +324,8 @@ def rows_of(array: Floats, item: Traced, batch: Batch) -> Floats:
 
 def words_of(batch: Batch, tokenizer: Tokenizer | None) -> list[Any]:
     """The batch's tokens as text where there is a tokenizer, else as ids: a list, or one for each sentence."""
-    words = [list(map(int, ids)) for ids in batch.sentences]
-    if tokenizer is not None and hasattr(tokenizer, "tokens"):
-        words = [tokenizer.tokens(ids) for ids in words]
+    words = []
+    for ids in batch.sentences:
+        row = spelled(tokenizer, ids)
+        words.append(ids.tolist() if row is None else row)
     return words[0] if batch.single else words

@@ -12,6 +12,7 @@ import rtfast
 from rtfast.cli import UserError, blaming_the_user, file_name, whole_number
 from rtfast.line_files import LineReader, LineWriter
 from rtfast.progress import progress
+from rtfast.words import text_of
 
 if TYPE_CHECKING:
     import argparse
@@ -171,7 +172,7 @@ class Translator:
     def _line(self, hypothesis: Any, sentence: str) -> str:
         words = hypothesis.ids if self._scores else hypothesis
         self.tokens += len(words)
-        text = " ".join(self._tokenizer.decode(words).splitlines())
+        text = " ".join(text_of(self._tokenizer, words).splitlines())
         text = as_written(text, sentence) if self._shipped else text
         return f"{hypothesis.score:.6f}\t{text}" if self._scores else text
 

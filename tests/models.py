@@ -97,6 +97,26 @@ def ready_to_decode(model, sources, steps):
     return workspace
 
 
+class FewerWords(rtfast.WordTokenizer):
+    """The words 0 to 7, of a model that has more: as those of T5, M2M100 and NLLB have fewer than their models."""
+
+    def __init__(self):
+        super().__init__(["w0", "SOS", "EOS", *(f"w{i}" for i in range(3, 8))])
+
+    def encode_target(self, text):
+        return [*self.encode(text), EOS]
+
+
+def model_of_fewer_words():
+    """A model of 13 words that says 9, w3, 10, EOS and has a tokenizer of eight words."""
+    config = small_config(tie_embeddings=False)
+    weights = random_values(config)
+    weights["output.bias"][[9, 3, 10, EOS]] = 65, 50, 35, 20
+    model = rtfast.Transformer(config, weights, generation={"no_repeat_ngram_size": 1})
+    model.tokenizer = FewerWords()
+    return model
+
+
 @contextlib.contextmanager
 def threads(n):
     """Run the body on up to n threads."""

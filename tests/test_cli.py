@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from commands import command, environment
+from models import model_of_fewer_words
 from subprocesses import TESTS
 
 import rtfast
@@ -227,3 +228,13 @@ def test_info_where_the_environment_chooses():
 def test_info_without_a_compiled_build(prints, monkeypatch):
     monkeypatch.setattr(backends, "available", lambda: ["python"])
     assert "The python backend is slow: no compiled build" in prints("info")
+
+
+@pytest.mark.parametrize("arguments, shown", [
+    (["translate"], "w3"), (["translate", "--stream"], "w3"), (["translate", "--scores"], "\tw3"),
+    (["generate", "--model", "FOLDER"], "w3"), (["explain", "--model", "FOLDER"], "<10>"),
+    (["explain", "--model", "FOLDER", "--target", "w3 w4"], "<9>")])
+def test_ids_that_the_tokenizer_has_no_word_for(call, monkeypatch, arguments, shown):
+    monkeypatch.setattr(rtfast, "load", lambda *_: model_of_fewer_words())
+    status, out, err = call(*arguments, "w4 w5")
+    assert (status, err) == (0, "") and shown in out

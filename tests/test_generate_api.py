@@ -5,11 +5,12 @@ import warnings
 
 import numpy as np
 import pytest
-from models import ragged_ids, random_ids, random_model, random_values, small_config
+from models import model_of_fewer_words, ragged_ids, random_ids, random_model, random_values, small_config
 
 import rtfast
 from rtfast import GenerationOptions, Hypothesis
 from rtfast.article import VOCABULARY
+from rtfast.subwords.missing import MissingTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,16 @@ SENTENCES = ["the red house", "hello world", "two hundred tables", "my brother r
 
 
 # Forms
+
+def test_ids_that_the_tokenizer_has_no_word_for():
+    model = model_of_fewer_words()
+    assert model.generate("w4 w5") == [9, 3, 10, 2]
+    assert model.translate("w4 w5") == "w3" and model.translate(["w4 w5"] * 2) == ["w3"] * 2
+    assert "".join(model.stream("w4 w5")) == "w3"
+    assert model.generate([4, 5], return_dict_in_generate=True).text == "w3"
+    model.tokenizer = MissingTokenizer("tokenizers")
+    assert model.generate([4, 5], return_dict_in_generate=True).text is None
+
 
 def test_forms_of_results(model):
     one, many = [3, 4, 5], [[3, 4, 5], [6], [7, 8]]

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from cases import assert_same_bits, skip_unless_bits_are_promised
-from models import assert_close, random_model, small_config
+from models import assert_close, model_of_fewer_words, random_model, small_config
 
 import rtfast
+from rtfast.page.data import page_data
+from rtfast.subwords.missing import MissingTokenizer
 
 SOURCE, TARGET = [3, 4, 5, 6, 7], [1, 8, 9, 4]
 VOCABULARY = ["PAD", "SOS", "EOS", *(f"w{i}" for i in range(3, 13))]
@@ -249,3 +251,27 @@ def test_html(tmp_path):
     trace.model = None
     with pytest.raises(ValueError, match="save_page: needs the model"):
         trace.save_page(tmp_path / "page.html")
+
+
+# Words without a name
+
+def test_ids_that_the_tokenizer_has_no_word_for():
+    model = model_of_fewer_words()
+    trace = model.trace("w4 w5")
+    assert trace.tokens == (["w4", "w5"], ["SOS", "<9>", "w3", "<10>"])
+    words = ["w0", "SOS", "EOS", *(f"w{i}" for i in range(3, 8)), *(f"<{i}>" for i in range(8, 13))]
+    assert trace.top(4)[0] == [(word, trace.top(4)[0][i][1]) for i, word in enumerate(["<9>", "w3", "<10>", "EOS"])]
+    assert sorted(word for word, _ in trace.top(13)[0]) == sorted(words)
+    data = page_data(model, trace)
+    assert data["words"] == {str(i): word for i, word in enumerate(words)}
+    assert [word["word"] for word in data["following"]] == ["<9>", "w3", "<10>", "EOS"]
+    assert "&lt;9&gt;" in trace._repr_html_()
+    assert model.trace([4, 5], [1, 9, 12]).tokens[1] == ["SOS", "<9>", "<12>"]
+
+
+def test_a_tokenizer_whose_package_is_missing():
+    model = model_of_fewer_words()
+    model.tokenizer = MissingTokenizer("tokenizers")
+    trace = model.trace([4, 5])
+    assert trace.tokens == ([4, 5], [1, 9, 3, 10]) and trace.top(1)[0][0][0] == 9
+    assert page_data(model, trace)["words"]["9"] == "9"

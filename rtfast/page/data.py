@@ -9,6 +9,7 @@ import numpy as np
 
 from rtfast.model import Transformer
 from rtfast.trace import Trace
+from rtfast.words import words_of
 
 from .origins import origins
 from .walk import walk
@@ -38,11 +39,13 @@ def page_data(model: Transformer, trace: Trace, weights: bool | None = None) -> 
     following = [None if i is None else int(i) for i in following]
     source = _words(trace.tokens[0], trace.source_ids[0])
     target = _words(trace.tokens[1], trace.target_ids[0])
-    said = [{"id": i, "word": _word(model, i)} for i in following if i is not None]
+    said = [i for i in following if i is not None]
+    said = _words(words_of(model, said), said)
     sentences = [_sentence(config, source), _sentence(config, said or target)]
     top = _likeliest(trace)
     shown = _shown_words(top, following, config.target_words)
     whole = config.target_words <= MOST_WORDS
+    listed = range(config.target_words) if whole else shown
     arrays = {name: encoded(array) if whole or name not in ("logits", "probabilities") else encoded(array, shown, 1)
               for name, array in trace.items()}
     layers = {name: array for name, array in values.items() if ".layers." in name}
@@ -60,10 +63,10 @@ def page_data(model: Transformer, trace: Trace, weights: bool | None = None) -> 
         "backend": model.backend,
         "source": source,
         "target": target,
-        "following": [None if i is None else {"id": i, "word": _word(model, i)} for i in following],
+        "following": [*said, *[None] * (len(following) - len(said))],
         "generated": trace.generated is not None,
         "top": top,
-        "words": {str(i): _word(model, i) for i in (range(config.target_words) if whole else shown)},
+        "words": {str(i): word for i, word in zip(listed, words_of(model, listed), strict=True)},
         "denominators": {} if whole else _denominators(trace),
         "arrays": arrays,
         "weights": {name: chosen[name] if isinstance(chosen[name], dict) else encoded(chosen[name])
@@ -122,15 +125,6 @@ def _sentence(config: Config, words: Sequence[dict[str, Any]]) -> str:
         if any(text.startswith(mark) for text in texts):
             return "".join(texts).replace(mark, " ").strip()
     return " ".join(texts)
-
-
-def _word(model: Transformer, i: int) -> str:
-    """The text of a target word, or its id where there is none."""
-    tokenizer: Any = model.tokenizer
-    try:
-        return tokenizer.tokens([i])[0] or str(i)
-    except (AttributeError, ValueError, IndexError):  # no tokenizer, one without words, or a smaller one
-        return str(i)
 
 
 def _likeliest(trace: Trace) -> list[list[int]]:
