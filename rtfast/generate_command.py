@@ -239,7 +239,7 @@ class Answers:
     def __call__(self, text: str, where: str = "") -> str:
         """The answer to `text`; where: begins the message of an error."""
         with blaming_the_user(where):
-            ids = self.model.generate(self._ids(text), self.limit)
+            ids = self.model.generate(self._ids(text), self.limit, num_return_sequences=1)
         self._note(ids)
         return " ".join(map(str, ids)) if self.as_ids else text_of(self.model.tokenizer, ids)
 

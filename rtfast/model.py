@@ -248,9 +248,10 @@ class Transformer:
                truncation: bool = False, **options: Any) -> Iterator[Any]:
         """The tokens of one sentence as they are generated: a generator of ids, of pieces of text for text.
 
-        As `generate` without beams; the pieces side by side are what `translate` returns.
+        As `generate` without beams, and one target whatever the model's own options say; the pieces side by side are
+        what `translate` returns.
         """
-        options = self._options(max_new_tokens, {"num_beams": 1, **options}, src)
+        options = self._options(max_new_tokens, {"num_beams": 1, "num_return_sequences": 1, **options}, src)
         batch = inputs.read_source(src, "src", self.config, self.tokenizer, truncation)
         if not batch.single or options.num_beams > 1 or options.num_return_sequences > 1:
             raise ValueError("stream: needs one sentence, num_beams 1 and num_return_sequences 1; got "

@@ -30,7 +30,8 @@ examples:
 #: Lines that are translated at a time: enough to put sentences of one length together.
 LINES = 512
 
-#: Options of `Transformer.generate`, which the model's own defaults stand for where they are not given.
+#: Options of `Transformer.generate`, which the model's own defaults stand for where they are not given, but for
+#: num_return_sequences.
 _OPTIONS = ("num_beams", "num_return_sequences", "length_penalty", "no_repeat_ngram_size", "repetition_penalty",
             "max_new_tokens")
 
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--target-prefix", metavar="TEXT", help="what every translation begins with")
     group.add_argument("--num-beams", type=whole_number(1), metavar="N", help="beam search with N beams")
     group.add_argument("--num-return-sequences", type=whole_number(1), metavar="N",
-                       help="the N best of each line, one line each")
+                       help="the N best of each line, one line each (default 1)")
     group.add_argument("--scores", action="store_true", help="begin every line with its score and a tab")
     group.add_argument("--length-penalty", type=float, metavar="X", help="of beams: score / length ** X")
     group.add_argument("--no-repeat-ngram-size", type=whole_number(1), metavar="N", help="no N words twice")
@@ -122,8 +123,10 @@ class Translator:
                 self._model = self._model.for_languages(arguments.src_lang, arguments.tgt_lang)
         self._tokenizer = self._model.tokenizer
         self._options = {name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None}
-        self._options = {**getattr(self._tokenizer, "target_options", {}), **self._options}
+        # A line of input gives one of output unless the command line says otherwise: the model's options do not.
         self._many, self._scores = arguments.num_return_sequences or 1, arguments.scores
+        self._options = {**getattr(self._tokenizer, "target_options", {}), **self._options,
+                         "num_return_sequences": self._many}
         self._truncation, self._prefix = arguments.truncation, arguments.target_prefix
         self._max_batch_tokens, self._shipped = arguments.max_batch_tokens, arguments.model is None
         self.tokens = 0

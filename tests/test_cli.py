@@ -238,3 +238,18 @@ def test_ids_that_the_tokenizer_has_no_word_for(call, monkeypatch, arguments, sh
     monkeypatch.setattr(rtfast, "load", lambda *_: model_of_fewer_words())
     status, out, err = call(*arguments, "w4 w5")
     assert (status, err) == (0, "") and shown in out
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 3}, {"do_sample": True, "seed": 0}])
+def test_one_line_for_each_whatever_the_model_says(call, tmp_path, options):
+    model, text = rtfast.load(), "the red house"
+    model = rtfast.Transformer(model.config, model.weights, model.tokenizer, {"num_return_sequences": 3, **options})
+    model.save(tmp_path)
+    best = model.translate(text)
+    assert len(best) == 3
+    for arguments in (["translate"], ["generate"], ["translate", "--num-return-sequences", "1"]):
+        assert call(*arguments, "--model", tmp_path, text) == (0, model.translate(text, num_return_sequences=1) + "\n", "")
+    assert call("translate", "--model", tmp_path, "--num-return-sequences", "3", text) == (0, "\n".join(best) + "\n", "")
+    streamed = "".join(model.stream(text))
+    assert call("translate", "--model", tmp_path, "--stream", text) == (0, streamed + "\n", "")
+    assert call("explain", "--model", tmp_path, "--list", text)[0] == 0
