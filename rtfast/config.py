@@ -69,7 +69,7 @@ class Config:
     output_bias: bool = True
     #: whether a sublayer's input is added to its output; off for the article's overflow experiment
     residual: bool = True
-    #: whether layer normalisation follows each sublayer; off for the article's overflow experiment
+    #: whether layer normalisation follows each sublayer; off, nowhere, for the article's overflow experiment
     norm: bool = True
     #: layer norm comes before each sublayer, not after its residual connection
     norm_first: bool = False
@@ -156,6 +156,9 @@ class Config:
                              f"{self.relative_buckets // 2}, got {self.relative_distance}")
         if self.rms_norm and self.article_layer_norm:
             raise ValueError("Config: rms_norm and article_layer_norm cannot both be True")
+        for name in ("final_norm", "embedding_norm"):
+            if getattr(self, name) and not self.norm:
+                raise ValueError(f"Config: {name} must be False where norm is, got True")
         self._check_products()
 
     @property

@@ -120,6 +120,12 @@ def test_only_one_form_of_norm():
         make(rms_norm=True, article_layer_norm=True)
 
 
+@pytest.mark.parametrize("name", ["final_norm", "embedding_norm"])
+def test_no_norm_is_none_anywhere(name):
+    with pytest.raises(ValueError, match=f"{name} must be False where norm is, got True"):
+        make(norm=False, **{name: True})
+
+
 def test_special_words_are_the_targets():
     assert make(target_vocab_size=20, eos_id=19).eos_id == 19
     with pytest.raises(ValueError, match=r"eos_id must be None or within 0\.\.4, got 5"):
