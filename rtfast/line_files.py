@@ -126,6 +126,7 @@ class LineWriter:
                  together: int = 1) -> None:
         """together: lines that belong to one line of the input: what is resumed are whole such groups."""
         self.done, self._path, self._file = 0, path, None
+        self._end: int | None = None  # of the whole lines there, until something is written after them
         if path is None:
             self.seen = _is_terminal(sys.stdout)
             return
@@ -136,18 +137,25 @@ class LineWriter:
             self._file = open(path, mode, buffering=0)  # noqa: SIM115 (closed by __exit__)
             self.seen = self._file.isatty()
             if resume:
-                self.done, end = _whole_lines(self._file, together)
-                self._file.truncate(end)
-                self._file.seek(end)
+                self.done, self._end = _whole_lines(self._file, together)
 
     def __enter__(self) -> LineWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._file is not None:
+            if kind is None:
+                self._cut()
             self._file.close()
             if kind is KeyboardInterrupt:
                 note(f"rtfast translate: interrupted; --output {self._path} --resume goes on where it ended")
+
+    def _cut(self) -> None:
+        """Leave out the half line or group that a resumed file ends with: not before, since a resume may be refused."""
+        if self._end is not None and self._file is not None:
+            self._file.truncate(self._end)
+            self._file.seek(self._end)
+            self._end = None
 
     def write(self, lines: Sequence[str]) -> None:
         """Write lines, each with its newline, and let them be seen."""
@@ -156,6 +164,7 @@ class LineWriter:
             return
         data = memoryview("".join(line + "\n" for line in lines).encode("utf-8", "backslashreplace"))
         with blaming_the_user(self._path or ""):
+            self._cut()
             while data:
                 data = data[self._file.write(data):]
 

@@ -147,6 +147,26 @@ def test_an_output_that_is_there(capsys, tmp_path):
     assert status == 2 and "has 1 lines, but the output has 2 already" in err
 
 
+@pytest.mark.parametrize("options, there", [
+    ([], "1\n2\n3\nhalf"), (["--num-return-sequences", 2, "--num-beams", 2], "1\n2\n3\n4\n5\n6\nhalf"),
+    ([], "1\nhalf"), ([], "half")])
+def test_a_resume_that_is_refused_changes_nothing(capsys, tmp_path, options, there):
+    source, target = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("hello world\nthe crocodile\n")
+    target.write_text(there)
+    status, _, err = run(capsys, "--input", source, "--output", target, "--resume", *options)
+    assert status == 2 and ("has 2 lines, but the output has 3 already" in err or "crocodile" in err)
+    assert target.read_text() == there
+
+
+def test_a_resume_with_nothing_to_do_cuts_half_a_line(capsys, tmp_path):
+    source, target = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("hello world\n")
+    target.write_text("hola mundo\nhola mun")
+    assert run(capsys, "--input", source, "--output", target, "--resume") == (0, "", "")
+    assert target.read_text() == "hola mundo\n"
+
+
 def elsewhere():
     """How to start a process that finds the installed rtfast, not the repository's."""
     paths = os.pathsep.join(path for path in sys.path if path)
