@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from .transformer import decoder_program, encoder_program
 from .workspace import Workspace, capacity_for
 
 if TYPE_CHECKING:
+    import types
     from collections.abc import Iterable, Mapping, Sequence
 
     from rtfast.config import Config
@@ -129,11 +131,20 @@ def warn_of_nan(model: Transformer, sources: Sequence[Ids], targets: Sequence[An
             trace = take(model, one(source), one(np.asarray(target)), max_bytes=MAX_BYTES)
         except ValueError:  # too much to look at
             warnings.warn("the result is NaN; a trace of parts (include=...) tells where it appeared first",
-                          RuntimeWarning, stacklevel=3)
+                          RuntimeWarning, stacklevel=_users_level())
             return
         name = trace.first_nan()
         if name is not None:
             warnings.warn(
                 f"the result is NaN: it appeared first in {name} = {trace.formula(name)}",
-                RuntimeWarning, stacklevel=3)
+                RuntimeWarning, stacklevel=_users_level())
             return
+
+
+def _users_level() -> int:
+    """The `stacklevel` of the caller's warnings that blames the first line outside of rtfast: so each of these warns."""
+    frame: types.FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "rtfast":
+        frame, level = frame.f_back, level + 1
+    return level

@@ -316,6 +316,23 @@ def test_first_nan(backend, weight, first):
         model.generate(SOURCE, 4)
 
 
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("call", [
+    lambda model: model.encode(SOURCE), lambda model: model.logits(SOURCE, TARGET),
+    lambda model: model.generate(SOURCE, 2), lambda model: model.generate(SOURCE, 2, num_beams=2),
+    lambda model: list(model.stream(SOURCE, 2)), lambda model: model.score(SOURCE, TARGET[1:])])
+def test_a_warning_of_nan_blames_the_users_line(monkeypatch, call, large):
+    config = small_config()
+    weights = random_values(config)
+    weights["encoder.layers.0.self_attention.query.weight"][...] = np.nan
+    model = rtfast.Transformer(config, weights)
+    if large:
+        monkeypatch.setattr(tracing, "MAX_BYTES", 1000)
+    with pytest.warns(RuntimeWarning, match="the result is NaN") as caught:
+        call(model)
+    assert {warning.filename for warning in caught} == {__file__}
+
+
 def test_nothing_large_is_traced_for_a_warning(backend, monkeypatch):
     config = small_config()
     weights = random_values(config)
