@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from rtfast import huggingface_folder, safetensors_file
 from rtfast.config import Config
 from rtfast.families import FAMILIES, family_of
 from rtfast.generation_options import GenerationOptions
+from rtfast.paths import path_of, replacing
 from rtfast.safetensors_file import CheckpointError
 from rtfast.subwords import tokenizer_of
 from rtfast.tokenizer import WordTokenizer
@@ -47,6 +48,7 @@ def save(folder: StrPath, config: Config, weights: Mapping[str, Any], tokenizer:
     Both files are written beside their final names, then moved over them: a reader, or a crash, finds whole
     files only. Raises what `prepare_weights` raises, TypeError or ValueError for another tokenizer, OSError.
     """
+    folder = path_of(folder, "folder")
     weights = prepare_weights(config, weights)
     check_positions(config, {name: array.shape for name, array in weights.items()})
     fields = {"model_type": MODEL_TYPE, "format_version": FORMAT_VERSION, **config.to_dict()}
@@ -57,15 +59,14 @@ def save(folder: StrPath, config: Config, weights: Mapping[str, Any], tokenizer:
         _check_tokenizer(config, tokenizer)
         fields["tokenizer"] = tokenizer.to_dict()
     text = _config_text(fields)
-    folder = os.fsdecode(folder)
     os.makedirs(folder, exist_ok=True)
     if origin is not None:
         origin.copy_to(folder)
     # The contexts close in reverse: nothing is moved before both are written, the small file goes last.
-    with _replacing(os.path.join(folder, CONFIG_FILE)) as config_file:
+    with replacing(os.path.join(folder, CONFIG_FILE)) as config_file:
         config_file.write(text)
         config_file.flush()
-        with _replacing(os.path.join(folder, WEIGHTS_FILE)) as weights_file:
+        with replacing(os.path.join(folder, WEIGHTS_FILE)) as weights_file:
             safetensors_file.write(weights_file, weights)
 
 
@@ -137,7 +138,7 @@ def save_generation(folder: StrPath, fields: dict[str, Any] | None) -> None:
     """Write generation_config.json into `folder`; without fields there is none."""
     path = os.path.join(os.fsdecode(folder), GENERATION_FILE)
     if fields:
-        with _replacing(path) as file:
+        with replacing(path) as file:
             file.write(_config_text(fields))
     elif os.path.exists(path):
         os.remove(path)
@@ -233,19 +234,3 @@ def _naming(path: str) -> Iterator[None]:
         raise
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-
-@contextlib.contextmanager
-def _replacing(path: str) -> Iterator[IO[bytes]]:
-    """A new binary file that takes the place of `path` when the body succeeds and goes away when it fails."""
-    temporary = f"{path}.{os.urandom(6).hex()}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-        raise

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from . import npz_file, safetensors_file
+from .paths import path_of, replacing
 from .safetensors_file import CheckpointError
 from .trace import Trace, TraceItem
 
@@ -32,20 +33,20 @@ _FLOATS = (np.dtype("<f4"), np.dtype("<f8"))
 
 
 def save(trace: Trace, path: StrPath) -> None:
-    """Write a `Trace`; raises ValueError for a name that ends in neither .npz nor .safetensors, OSError."""
-    path = os.fspath(path)
+    """Write a `Trace`, whole or not at all; raises ValueError for a name that ends in neither .npz nor .safetensors."""
+    path = path_of(path)
     write = _KINDS[_kind(path)][0]
     about = {"format": FORMAT, "single": trace.single, "tokens": list(trace.tokens), "generated": trace.generated,
              "items": [[item.name, item.op, item.formula, list(item.inputs), list(item.axes)]
                        for item in (trace.item(name) for name in trace)]}
     arrays = {**trace, "source_ids": np.stack(trace.source_ids), "target_ids": np.stack(trace.target_ids)}
-    with open(path, "wb") as file:
+    with replacing(path) as file:
         write(file, arrays, json.dumps(about, ensure_ascii=False))
 
 
 def load(path: StrPath, model: Transformer | None = None) -> Trace:
     """The `Trace` in a file; raises CheckpointError for whatever is wrong with it, OSError."""
-    path = os.fspath(path)
+    path = path_of(path)
     text, arrays = _KINDS[_kind(path)][1](path)
     about = safetensors_file.parse_json(path, text.encode("utf-8", "surrogatepass"), ABOUT)
     try:

@@ -142,7 +142,7 @@ def warn_of_nan(model: Transformer, sources: Sequence[Ids], targets: Sequence[An
 
 
 def _users_level() -> int:
-    """The `stacklevel` of the caller's warnings that blames the first line outside of rtfast: so each of these warns."""
+    """The `stacklevel` of the caller's warnings that blames the first line outside of rtfast: each of these warns."""
     frame: types.FrameType | None = sys._getframe(1)
     level = 1
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "rtfast":

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -81,6 +82,35 @@ def test_names_of_files(tmp_path, model):
             call(tmp_path / "trace.json")
     with pytest.raises(FileNotFoundError):
         rtfast.Trace.load(tmp_path / "none.npz")
+
+
+def test_paths(tmp_path, model):
+    trace = model.trace(SOURCE, TARGET, include="logits")
+    with open(tmp_path / "mine", "wb") as file:
+        for call in (trace.save, trace.save_page, rtfast.Trace.load):
+            with pytest.raises(TypeError, match="path must be a string or path, got int"):
+                call(file.fileno())
+        with pytest.raises(TypeError, match="folder must be a string or path, got int"):
+            model.save(file.fileno())
+    assert (tmp_path / "mine").read_bytes() == b""
+    trace.save(os.fsencode(tmp_path / "t.npz"))
+    assert_same_trace(rtfast.Trace.load(os.fsencode(tmp_path / "t.npz")), trace)
+
+
+@every_kind
+def test_a_file_is_whole_or_as_it_was(tmp_path, model, monkeypatch, kind):
+    def fail(file, *_, **__):
+        file.write(b"half")
+        raise OSError("no space")
+
+    path = tmp_path / f"trace{kind}"
+    model.trace(SOURCE, TARGET, include="logits").save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(np, "savez", fail)
+    monkeypatch.setattr(safetensors_file, "write", fail)
+    with pytest.raises(OSError, match="no space"):
+        model.trace(SOURCE, TARGET).save(path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
 
 
 # Hostile files

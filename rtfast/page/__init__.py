@@ -12,6 +12,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from rtfast.paths import path_of
+
 from .data import page_data
 
 if TYPE_CHECKING:
@@ -48,7 +50,11 @@ def page_html(model: Transformer, trace: Trace, *, weights: bool | None = None) 
 
 
 def write_page(model: Transformer, trace: Trace, path: StrPath, *, weights: bool | None = None) -> int:
-    """Write `page_html(model, trace, weights=weights)` to the file `path`; returns its size in bytes."""
+    """Write `page_html(model, trace, weights=weights)` to the file `path`; returns its size in bytes.
+
+    Raises as that, TypeError for a path that is none, OSError.
+    """
+    path = path_of(path)
     text = page_html(model, trace, weights=weights).encode()
     with open(path, "wb") as file:
         file.write(text)
