@@ -8,6 +8,7 @@ import pathlib
 import pickle
 import random
 import socket
+import subprocess
 import sys
 import time
 
@@ -133,3 +134,13 @@ def test_any_input_can_be_changed_and_again_the_same(mutate, data):
     changed = [mutate(data, random.Random(seed)) for seed in range(200)]
     assert changed == [mutate(data, random.Random(seed)) for seed in range(200)]
     assert len(set(changed)) > 20 and all(type(one) is bytes for one in changed)
+
+
+@pytest.mark.parametrize("name", ["config", "families", "generation_file", "ids", "trace_npz"])
+def test_a_harness_in_a_process_of_its_own(name, tmp_path):
+    """Where nothing was imported before: what a harness imports late counts as a file that its input opened."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run([sys.executable, str(FUZZ / "run.py"), name, "--plain", "--executions", "30", "--findings",
+                           str(tmp_path)], env={**os.environ, "PYTHONPATH": paths}, cwd=tmp_path, timeout=120,
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, os.listdir(tmp_path)) == (0, []), done.stdout + done.stderr

@@ -8,7 +8,7 @@ import re
 import mutators
 
 import rtfast
-from rtfast import CheckpointError, checkpoint
+from rtfast import CheckpointError, checkpoint, loading
 from rtfast.families import FAMILIES, family_of
 from rtfast.huggingface_folder import INDEX_FILE
 from rtfast.weights import MAX_POSITIONS
@@ -26,7 +26,7 @@ def load(folder, data):
     if not one_of(data, USED):
         checkpoint.load(folder, stored=True)
         return
-    model = rtfast.load(folder)
+    model = loading.load(folder)  # not rtfast.load: its first use would open a module, which the checks take for ours
     # Ids that only a search misses, lengths that do not fit the two words.
     with contextlib.suppress(ValueError):
         model.generate([3, 4], 2)
