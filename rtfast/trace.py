@@ -220,12 +220,12 @@ class Trace(Mapping[str, "Floats"]):
     def load(path: StrPath, model: Transformer | None = None) -> Trace:
         """The trace in a file that `save` wrote; model: the one that it is of, for what needs it.
 
-        Raises CheckpointError for everything that is wrong with the file, OSError where it cannot be opened.
+        Raises CheckpointError for everything that is wrong with the file, OSError where it cannot be opened, TypeError
+        for a path or model that is none, ValueError for a model that did not compute this trace.
         """
         from .trace_files import load
 
         return load(path, model)
-
 
     def save_page(self, path: StrPath, *, weights: bool | None = None) -> int:
         """Write a page of its own, a walk through all of it in which every number tells how it came about; returns its

@@ -14,11 +14,12 @@ import numpy as np
 from . import npz_file, safetensors_file
 from .paths import path_of, replacing
 from .safetensors_file import CheckpointError
-from .trace import Trace, TraceItem
+from .trace import Trace, TraceItem, described, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rtfast.config import Config
     from rtfast.model import Transformer
     from rtfast.typing import Array, StrPath
 
@@ -45,8 +46,16 @@ def save(trace: Trace, path: StrPath) -> None:
 
 
 def load(path: StrPath, model: Transformer | None = None) -> Trace:
-    """The `Trace` in a file; raises CheckpointError for whatever is wrong with it, OSError."""
+    """The `Trace` in a file; raises CheckpointError for whatever is wrong with it, OSError.
+
+    model: raises TypeError for what is no `Transformer`, ValueError for one that did not compute this trace.
+    """
     path = path_of(path)
+    if model is not None:
+        from .model import Transformer
+
+        if not isinstance(model, Transformer):
+            raise TypeError(f"Trace.load: model must be a Transformer or None, got {type(model).__name__}")
     text, arrays = _KINDS[_kind(path)][1](path)
     about = safetensors_file.parse_json(path, text.encode("utf-8", "surrogatepass"), ABOUT)
     try:
@@ -58,7 +67,35 @@ def load(path: StrPath, model: Transformer | None = None) -> Trace:
                   generated=about.get("generated"), model=model)
     for name, op, formula, inputs, axes in about["items"]:
         trace.put(TraceItem(name, op, formula, tuple(inputs), tuple(axes)), arrays[name])
+    if model is not None:
+        _check_model(model.config, trace)
     return trace
+
+
+def _check_model(config: Config, trace: Trace) -> None:
+    """Raise ValueError unless a model of this config computes the trace's intermediates, of these shapes and type."""
+    from .inputs import Batch
+    from .tracing import Selection
+
+    def refuse(what: str) -> None:
+        raise ValueError(f"Trace.load: model must be the one that was traced, but {what}")
+
+    read = ((trace.source_ids, config.vocab_size, "source"), (trace.target_ids, config.target_words, "target"))
+    for ids, words, side in read:
+        length, largest = len(ids[0]), max(int(row.max()) for row in ids)
+        if length > config.max_length or largest >= (words or 0):
+            refuse(f"the {side} of the trace has {length} tokens up to {largest}, the model {config.max_length} "
+                   f"positions and {words} words")
+    known, (source, target) = Selection(config).items, (Batch(ids, trace.single, None) for ids, _, _ in read)
+    dtype = np.dtype(config.dtype)
+    for name, array in trace.items():
+        if name not in known:
+            refuse(f"it has no {name}")
+        item = described(known[name], trace.single)
+        heads = [n for n, axis in zip(array.shape, trace.axes(name), strict=True) if axis == "head"]
+        if (array.dtype != dtype or item.axes != trace.axes(name) or heads not in ([], [config.n_heads])
+                or array.nbytes != size_of(known[name], source, target, dtype.itemsize)):
+            refuse(f"its {name} is not of shape {array.shape} and {array.dtype}")
 
 
 def _kind(path: str) -> str:

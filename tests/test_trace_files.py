@@ -65,6 +65,29 @@ def test_with_its_model(tmp_path, model, kind):
     assert_same_trace(model.run_with(loaded, changed), model.run_with(trace, changed))
 
 
+@every_kind
+@pytest.mark.parametrize("single", [True, False])
+def test_with_another_model(tmp_path, model, kind, single):
+    path = tmp_path / f"trace{kind}"
+    model.trace(SOURCE if single else [SOURCE] * 2, TARGET if single else [TARGET] * 2).save(path)
+    for other in (3, model.config):
+        with pytest.raises(TypeError, match="model must be a Transformer or None, got"):
+            rtfast.Trace.load(path, other)
+    for fields, message in (
+            ({"vocab_size": 8}, "the target of the trace has 4 tokens up to 9, the model 40 positions and 8 words"),
+            ({"max_length": 3}, "the target of the trace has 4 tokens"),
+            ({"d_model": 9}, "its encoder.embedding is not"),
+            ({"n_encoder_layers": 1}, "it has no encoder.layers.1"), ({"dtype": "float64"}, "its encoder.embedding is"),
+            ({"n_heads": 2, "d_key": 6, "d_value": 6}, "its encoder.layers.0.self_attention.query is not of shape"),
+            ({"d_ff": 8}, "its encoder.layers.0.feed_forward.hidden is"), ({"final_norm": True}, None)):
+        other = random_model(small_config(eos_id=None, **fields))[0]
+        if message is None:  # all that the trace has of it
+            assert rtfast.Trace.load(path, other).model is other
+            continue
+        with pytest.raises(ValueError, match=f"model must be the one that was traced, but {message}"):
+            rtfast.Trace.load(path, other)
+
+
 def test_others_read_the_arrays(tmp_path, model):
     numpy = pytest.importorskip("safetensors.numpy", reason="the safetensors package reads what we write")
     trace = model.trace(SOURCE, TARGET)
