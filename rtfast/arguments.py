@@ -90,7 +90,8 @@ def _from_plain(function: str, name: str, value: Any, dtype: DType) -> Array:
         raise ValueError(f"{function}: {name} must be a rectangular list of numbers: {error}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{function}: {name} must hold real numbers, got {array.dtype}")
-    return tidy(array.astype(dtype))
+    with np.errstate(over="ignore"):  # one that is too large is infinite, as IEEE 754 has it
+        return tidy(array.astype(dtype))
 
 
 def tidy(array: Array) -> Array:
@@ -218,12 +219,19 @@ def integers_below(function: str, name: str, values: Any, size: int, what: str) 
     return copy
 
 
+def integer(function: str, name: str, value: Any) -> int:
+    """`value` as a Python int, NumPy's among them; TypeError for anything else, True and False too."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{function}: {name} must be an integer, got {type(value).__name__}")
+
+
 def count(function: str, name: str, value: Any) -> int:
     """`value` as a Python int >= 0; TypeError or ValueError otherwise."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{function}: {name} must be an integer, got {type(value).__name__}") from None
+    number = integer(function, name, value)
     if number < 0:
         raise ValueError(f"{function}: {name} must be >= 0, got {number}")
     return number
@@ -238,9 +246,12 @@ def switch(function: str, name: str, value: Any) -> bool:
 
 def real(function: str, name: str, value: Any) -> float:
     """`value` as a Python float; TypeError for what is no number, ValueError for one that is too large."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{function}: {name} must be a number, got {value!r}") from None
-    except OverflowError:
-        raise ValueError(f"{function}: {name} must be a number that a float can hold, got one that is larger") from None
+    if not isinstance(value, (str, bytes, bool, np.bool_)):  # Python makes a float of these too
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+        except OverflowError:
+            raise ValueError(
+                f"{function}: {name} must be a number that a float can hold, got one that is larger") from None
+    raise TypeError(f"{function}: {name} must be a number, got {value!r}")

@@ -14,7 +14,6 @@ Section numbers are those of "Attention Is All You Need".
 from __future__ import annotations
 
 import math
-import operator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -29,6 +28,7 @@ from rtfast.arguments import (
     deliver,
     floating,
     has_axes,
+    integer,
     integers_below,
     is_packed,
     is_vector,
@@ -49,6 +49,9 @@ __all__ = [
 
 #: The largest k of `top_k`.
 MOST_TOP = 64
+
+#: Of a table of positions: more than any memory holds.
+MOST_ELEMENTS = 2**48
 
 #: Bytes of a weight that is worth pages of memory of its own.
 LARGE_WEIGHT = 4 << 20
@@ -88,8 +91,8 @@ def matmul(a: ArrayLike, b: ArrayLike | Packed, out: Floats | None = None) -> Fl
 
     Leading axes broadcast as in NumPy; b may be packed. With k = 0 the result is zeros.
 
-    Raises TypeError for what is no array of real numbers, ValueError for shapes that do not fit and for an `out` of
-    another shape or type, read-only or overlapping an input; both name the argument.
+    Raises TypeError for what is no array of real numbers and for an `out` of another type, ValueError for shapes that
+    do not fit and for an `out` of another shape, read-only or overlapping itself; both name the argument.
     """
     result = backends.active().matmul_directly(a, b, out)
     if result is not None:
@@ -345,6 +348,8 @@ def _attention_mask(mask: Any, shape: Shape) -> Array:
     """`mask` broadcast to `shape` (..., T, S), as uint8 (batch, T, S)."""
     try:
         mask = as_array(mask)
+    except ValueError as error:  # ragged
+        raise ValueError(f"attention: mask must be a rectangular list of booleans: {error}") from None
     except TypeError as error:
         raise TypeError(f"attention: mask must be boolean and in the CPU's memory, got {error}") from None
     if mask.dtype != np.bool_:
@@ -394,19 +399,19 @@ def top_k(x: ArrayLike, k: int, log_softmax: bool = False) -> tuple[Floats, Ids]
     Of equal ones the first comes first; a NaN counts as the largest. log_softmax: the values are those of
     log(softmax(x)) along the whole axis. Returns (values, indices int64).
 
-    Raises ValueError for n = 0 and a k that is not from 1 to 64, TypeError for one that is no integer.
+    Raises ValueError for n = 0 and a k that is not from 1 to 64, TypeError for one that is no integer and a log_softmax
+    that is no switch.
     """
     x, dtype = floating("top_k", x=x)
     has_axes("top_k", "x", x, 1)
     if x.shape[-1] == 0:
         raise ValueError(f"top_k: the last axis must not be empty, got shape {x.shape}")
-    if isinstance(k, bool) or not hasattr(k, "__index__"):
-        raise TypeError(f"top_k: k must be an integer, got {k!r}")
+    k, log_softmax = integer("top_k", "k", k), switch("top_k", "log_softmax", log_softmax)
     if not 1 <= k <= MOST_TOP:
         raise ValueError(f"top_k: k must be from 1 to {MOST_TOP}, got {k}")
-    shape = (*x.shape[:-1], min(operator.index(k), x.shape[-1]))
+    shape = (*x.shape[:-1], min(k, x.shape[-1]))
     values, indices = np.empty(shape, dtype), np.empty(shape, np.int64)
-    backends.active().top_k(as_rows(x), shape[-1], bool(log_softmax), as_rows(values), as_rows(indices))
+    backends.active().top_k(as_rows(x), shape[-1], log_softmax, as_rows(values), as_rows(indices))
     return values, indices
 
 
@@ -416,11 +421,21 @@ def positional_encoding(length: int, d_model: int, article: bool = False, dtype:
     Columns 2i and 2i + 1 hold the sine and cosine of position / 10000^(2i / d_model). article: column
     j, sine if even and cosine if odd, has its own 10000^(2j / d_model), as in the article "The Random
     Transformer". Computed in float64, then cast to dtype, float32 or float64.
+
+    Raises TypeError for sizes that are no integers, another dtype and an `article` that is no switch, ValueError for
+    sizes below 0 or beyond all memory.
     """
     length = count("positional_encoding", "length", length)
     d_model = count("positional_encoding", "d_model", d_model)
-    if np.dtype(dtype) not in FLOATS:
-        raise TypeError(f"positional_encoding: dtype must be float32 or float64, got {np.dtype(dtype)}")
+    article = switch("positional_encoding", "article", article)
+    try:
+        wanted: Any = np.dtype(dtype)
+    except TypeError:
+        wanted = repr(dtype)
+    if wanted not in FLOATS:
+        raise TypeError(f"positional_encoding: dtype must be float32 or float64, got {wanted}")
+    if max(length, 1) * max(d_model, 1) >= MOST_ELEMENTS:
+        raise ValueError(f"positional_encoding: length * d_model must be < 2**48, got {length} * {d_model}")
     columns = np.arange(d_model)
     frequency_index = columns if article else columns // 2
     # By the C library: NumPy's powers have other last bits on other CPUs.

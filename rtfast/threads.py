@@ -82,9 +82,12 @@ def set_num_threads(n: int) -> None:
     Raises TypeError for what is no integer, ValueError unless 1 <= n <= 128.
     """
     try:
-        n = operator.index(n)
+        number = None if isinstance(n, bool) else operator.index(n)
     except TypeError:
-        raise TypeError(f"n must be an integer, got {n!r}") from None
+        number = None
+    if number is None:
+        raise TypeError(f"n must be an integer, got {n!r}")
+    n = number
     if not 1 <= n <= 128:
         raise ValueError(f"n must be from 1 to 128, got {n}")
     backends.on_load(lambda module: module.set_num_threads(n))

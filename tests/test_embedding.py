@@ -126,3 +126,13 @@ def test_positional_encoding_arguments():
         kernels.positional_encoding(3, 4.0)
     with pytest.raises(TypeError, match="dtype must be float32 or float64, got int64"):
         kernels.positional_encoding(3, 4, dtype=np.int64)
+    for dtype in ("foo", 3):
+        with pytest.raises(TypeError, match=f"dtype must be float32 or float64, got {dtype!r}"):
+            kernels.positional_encoding(3, 4, dtype=dtype)
+    with pytest.raises(TypeError, match="length must be an integer, got bool"):
+        kernels.positional_encoding(True, 4)
+    with pytest.raises(TypeError, match="article must be True or False, got 'x'"):
+        kernels.positional_encoding(3, 4, article="x")
+    for length, d_model in ((2**63, 4), (2**63, 0), (2**24, 2**24)):
+        with pytest.raises(ValueError, match=r"length \* d_model must be < 2\*\*48, got"):
+            kernels.positional_encoding(length, d_model)

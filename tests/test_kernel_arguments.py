@@ -1,6 +1,7 @@
 """What the kernels accept and what they refuse: layouts, kinds of input, out, and every message."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -202,6 +203,12 @@ X, W = np.zeros((2, 4)), np.zeros((4, 3))
 Q, K, V = np.zeros((2, 5, 4)), np.zeros((2, 7, 4)), np.zeros((2, 7, 3))
 FLOAT_MASK = np.zeros((5, 7))
 
+#: What NumPy says of a ragged list.
+try:
+    np.asarray([[True], [True, False]])
+except ValueError as _error:
+    RAGGED = str(_error)
+
 REFUSED = {
     "linear: weight must have shape (d_in, d_out) with d_in = x.shape[-1] = 4, got (3, 8)":
         lambda: kernels.linear(X, np.zeros((3, 8))),
@@ -247,6 +254,8 @@ REFUSED = {
         lambda: kernels.attention(Q, K, V, np.ones((7, 5), bool)),
     "attention: mask must broadcast to (..., T, S) = (2, 5, 7), got (1, 2, 5, 7)":
         lambda: kernels.attention(Q, K, V, np.ones((1, 2, 5, 7), bool)),
+    "attention: mask must be a rectangular list of booleans: " + RAGGED:
+        lambda: kernels.attention(Q, K, V, [[True], [True, False]]),
     "embedding: table must have shape (vocabulary, d), got (2, 5, 4)": lambda: kernels.embedding([0], Q),
     "embedding: ids must be in 0 <= id < 4 (the vocabulary size), got 4 at [1, 0]":
         lambda: kernels.embedding([[0, 3], [4, 9]], W),
@@ -265,6 +274,12 @@ REFUSED_TYPES = {
         lambda: kernels.linear(kernels.pack(W), W),
     "linear: bias must hold real numbers, got <U1": lambda: kernels.linear(X, W, ["a", "b", "c"]),
     "layer_norm: eps must be a number, got 'small'": lambda: kernels.layer_norm(X, eps="small"),
+    "layer_norm: eps must be a number, got '1e-5'": lambda: kernels.layer_norm(X, eps="1e-5"),
+    "layer_norm: eps must be a number, got True": lambda: kernels.layer_norm(X, eps=True),
+    "add_layer_norm: eps must be a number, got b'1'": lambda: kernels.add_layer_norm(X, X, eps=b"1"),
+    "attention: scale must be a number, got '1'": lambda: kernels.attention(Q, K, V, scale="1"),
+    "top_k: log_softmax must be True or False, got 'no'": lambda: kernels.top_k(X, 2, log_softmax="no"),
+    "top_k: k must be an integer, got ndarray": lambda: kernels.top_k(X, np.array([2])),
     "attention: scale must be a number, got [1]": lambda: kernels.attention(Q, K, V, scale=[1]),
     "attention: causal must be True or False, got 'no'": lambda: kernels.attention(Q, K, V, causal="no"),
     "attention: causal must be True or False, got array([ True, False])":
@@ -351,3 +366,15 @@ def test_the_backend_gets_contiguous_aligned_arrays_and_no_needless_copy(backend
         kernels.softmax(x)
         kernels.softmax(normal((3, 4), np.float32), out=x.copy() if layout == "read-only" else x)
     assert seen == [x.flags.c_contiguous and x.flags.aligned, False]
+
+
+def test_a_number_that_is_too_large_is_infinite_without_a_warning(backend):
+    x = np.array([[2.0]], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kernels.matmul(x, [[1e300]]) == np.inf and kernels.linear(x, [[-1e300]]) == -np.inf
+
+
+def test_out_may_be_an_operand(backend):
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    assert kernels.matmul(a, a, out=a) is a and a.tolist() == [[7, 10], [15, 22]]

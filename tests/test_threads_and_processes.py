@@ -169,7 +169,8 @@ def assert_others_run_meanwhile(compute):
 
 @pytest.mark.parametrize("n, kind", [
     (0, ValueError), (-1, ValueError), (129, ValueError), (10**30, ValueError), (1.5, TypeError),
-    (2.0, TypeError), ("2", TypeError), (None, TypeError), ([2], TypeError)])
+    (2.0, TypeError), ("2", TypeError), (None, TypeError), ([2], TypeError),
+    (True, TypeError), (np.array([2]), TypeError)])
 def test_bad_numbers_of_threads(n, kind):
     before = rtfast.get_num_threads()
     with pytest.raises(kind, match="n must be"):
