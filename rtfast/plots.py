@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rtfast import kernels
+from rtfast.arguments import integer, switch
 from rtfast.config import Config
 from rtfast.names import matching
 from rtfast.search import top_k
+from rtfast.trace import Trace
 from rtfast.words import visible, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rtfast.model import Transformer
-    from rtfast.trace import Trace
     from rtfast.typing import Array, Places
 
 #: Both can be told apart by colour-blind people, and in print.
@@ -41,8 +42,12 @@ def plot_attention(trace: Trace, name: str, head: int | None = None, ax: Any = N
     None: where there are few. What may not be attended stays empty.
 
     Returns the Axes of one heat map, (heads,) of one name with several heads, else (names, heads), as an array.
-    Raises KeyError where no attention weights have the name, IndexError for a head that is not there.
+    Raises KeyError where no attention weights have the name, IndexError for a head that is not there, ValueError for a
+    trace of a batch and another number of Axes, TypeError for arguments of another kind.
     """
+    _check("plot_attention", trace, numbers)
+    if head is not None:
+        head = integer("plot_attention", "head", head)
     names = _weights_named(trace, name)
     heads = range(trace[names[0]].shape[0]) if head is None else [head]
     if not all(0 <= h < trace[names[0]].shape[0] for h in heads):
@@ -68,8 +73,9 @@ def plot_alignment(trace: Trace, layers: Places | None = None, heads: Places | N
                    numbers: bool | None = None, cmap: str = SHARES) -> Any:
     """Which source words each target word looks at: `trace.alignment(layers, heads)` as a heat map.
 
-    The rest as in `plot_attention`, errors as in `Trace.alignment`. Returns the Axes.
+    The rest as in `plot_attention`, errors as there and in `Trace.alignment`. Returns the Axes.
     """
+    _check("plot_alignment", trace, numbers)
     weights = trace.alignment(layers, heads)
     if weights.ndim != 2:
         raise ValueError(f"plot_alignment: the trace must be of one sentence, got an alignment of {weights.shape}")
@@ -90,9 +96,10 @@ def plot_lens(trace: Trace, k: int = 1, ax: Any = None, *, cmap: str = SHARES) -
 
     A cell has the k likeliest words with their probabilities; its colour is the first one's. The row below is of what
     the first layer reads, the one on top is what the model says. Returns the Axes. Raises ValueError for a k below 1
-    and a batch, and as `Trace.lens`.
+    and a batch, TypeError for arguments of another kind, and as `Trace.lens`.
     """
-    if k < 1:
+    _check("plot_lens", trace)
+    if integer("plot_lens", "k", k) < 1:
         raise ValueError(f"plot_lens: k must be 1 or more, got {k}")
     states, shares, places = _lens(trace, k)
     _, target = _words(trace)
@@ -119,7 +126,8 @@ def plot_positional_encoding(model: Transformer | Config, length: int = 50, ax: 
     model: a Config, or a Transformer where the positions are its weights. length: positions from the first on. side:
     "encoder" or "decoder", of positions that are weights. Of relative positions: what each head, a row, adds to a
     score by the distance, a column, between key and query. Returns the Axes. Raises ValueError for a model without
-    positions, a Config whose positions are weights, and a length outside 1..max_length.
+    positions, a Config whose positions are weights, and a length outside 1..max_length, TypeError for arguments of
+    another kind.
     """
     table, x, y, label = _positions(model, length, side)
     axes = _axes("plot_positional_encoding", ax, (1, 1), (7, 4.5))[0, 0]
@@ -151,8 +159,18 @@ def heat_map(ax: Any, values: Array, rows: Sequence[str], columns: Sequence[str]
     return image
 
 
+def _check(function: str, trace: Trace, numbers: bool | None = None) -> None:
+    """Raise TypeError for what is no trace, and for numbers that are no switch."""
+    if not isinstance(trace, Trace):
+        raise TypeError(f"{function}: trace must be a Trace, got {type(trace).__name__}")
+    if numbers is not None:
+        switch(function, "numbers", numbers)
+
+
 def _weights_named(trace: Trace, name: str) -> list[str]:
     """Names of the attention weights that `name` stands for."""
+    if not isinstance(name, str):
+        raise TypeError(f"plot_attention: name must be a name or pattern, got {type(name).__name__}")
     known = [each for each in trace if each.endswith("attention.weights")]
     found = matching([name, f"{name}.weights"], known)
     if not found:
@@ -193,7 +211,11 @@ def _lens(trace: Trace, k: int) -> tuple[list[str], Array, Array]:
 
 def _positions(model: Transformer | Config, length: int, side: str) -> tuple[Any, str, str, str]:
     """(table, what its columns are, what its rows are, title)."""
-    config = model if isinstance(model, Config) else model.config
+    config = model if isinstance(model, Config) else getattr(model, "config", None)
+    if not isinstance(config, Config):
+        raise TypeError("plot_positional_encoding: model must be a Transformer or Config, got "
+                        f"{type(model).__name__}")
+    length = integer("plot_positional_encoding", "length", length)
     if side not in ("encoder", "decoder"):
         raise ValueError(f"plot_positional_encoding: side must be 'encoder' or 'decoder', got {side!r}")
     if not 1 <= length <= config.max_length:
@@ -229,6 +251,9 @@ def _axes(function: str, ax: Any, shape: tuple[int, int], size: tuple[float, flo
         given = [ax] if not np.ndim(ax) else list(np.ravel(ax))
         if len(given) != axes.size:
             raise ValueError(f"{function}: ax must be {axes.size} Axes, got {len(given)}")
+        for one in given:
+            if not hasattr(one, "imshow"):
+                raise TypeError(f"{function}: ax must be Axes of matplotlib, got {type(one).__name__}")
         axes.flat[:] = given
         return axes
     try:

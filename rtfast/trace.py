@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .arguments import integer
 from .names import is_pattern, matching
 from .words import spelled
 
@@ -63,7 +64,14 @@ class Trace(Mapping[str, "Floats"]):
         self.single, self.generated, self.model = single, generated, model
 
     def put(self, item: TraceItem, array: Floats) -> None:
-        """Add an intermediate at the end."""
+        """Add an intermediate at the end.
+
+        Raises TypeError for what is no `TraceItem`, ValueError for an array of another number of axes.
+        """
+        if not isinstance(item, TraceItem):
+            raise TypeError(f"put: item must be a TraceItem, got {type(item).__name__}")
+        if np.ndim(array) != len(item.axes):
+            raise ValueError(f"put: array must have the axes {item.axes}, got shape {np.shape(array)}")
         self._items[item.name], self._arrays[item.name] = item, array
 
     def __getitem__(self, name: str) -> Any:
@@ -101,27 +109,27 @@ class Trace(Mapping[str, "Floats"]):
     # What an intermediate is ----------------------------------------------------------------
 
     def item(self, name: str) -> TraceItem:
-        """A `TraceItem`: op, formula, inputs and axes together."""
+        """A `TraceItem`: op, formula, inputs and axes together. Raises KeyError as `formula`."""
         return self._items[self._known(name)]
 
     def formula(self, name: str) -> str:
-        """How the intermediate was computed, in short."""
+        """How the intermediate was computed, in short. Raises KeyError for a name that the trace has not."""
         return self.item(name).formula
 
     def inputs(self, name: str) -> tuple[str, ...]:
-        """Names of the intermediates and weights that it was computed from."""
+        """Names of the intermediates and weights that it was computed from. Raises KeyError as `formula`."""
         return self.item(name).inputs
 
     def op(self, name: str) -> str:
-        """Kind of the operation that computed it."""
+        """Kind of the operation that computed it. Raises KeyError as `formula`."""
         return self.item(name).op
 
     def axes(self, name: str) -> tuple[str, ...]:
-        """What its axes count, in words: ("head", "target", "source"), ..."""
+        """What its axes count, in words: ("head", "target", "source"), ... Raises KeyError as `formula`."""
         return self.item(name).axes
 
     def shape(self, name: str) -> Shape:
-        """The array's shape."""
+        """The array's shape. Raises KeyError as `formula`."""
         return self._arrays[self._known(name)].shape
 
     def first_nan(self) -> str | None:
@@ -147,7 +155,9 @@ class Trace(Mapping[str, "Floats"]):
 
     def step(self, t: int) -> dict[str, Floats]:
         """What the decoder computed in step t, 0 the first: name -> that row of each of its intermediates, and of its
-        attention to itself as many keys as there were. Negative t count from the end. Raises IndexError."""
+        attention to itself as many keys as there were. Negative t count from the end. Raises IndexError for another
+        step, TypeError for what is no integer."""
+        t = integer("step", "t", t)
         if not -self.n_steps <= t < self.n_steps:
             raise IndexError(f"step: t must be within 0..{self.n_steps - 1}, got {t}")
         t %= self.n_steps
@@ -160,12 +170,16 @@ class Trace(Mapping[str, "Floats"]):
 
     def top(self, k: int = 5) -> list[Any]:
         """The k likeliest next words after each target token: a list, of each a list of (word, probability), the
-        likeliest first; words as text where the model has a tokenizer, else ids. A list of those for a batch."""
+        likeliest first; words as text where the model has a tokenizer, else ids. A list of those for a batch.
+
+        Raises ValueError for a k below 1, TypeError for one that is no integer, KeyError where the trace has no
+        probabilities.
+        """
         from .search import top_k
 
         probabilities = self._needed("probabilities")
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"top: k must be an integer of 1 or more, got {k!r}")
+        if integer("top", "k", k) < 1:
+            raise ValueError(f"top: k must be 1 or more, got {k}")
         flat = probabilities.reshape(-1, probabilities.shape[-1])
         values, ids = top_k(flat.copy(), k)
         rows = [list(zip(self._words(row), shares, strict=True))
@@ -182,7 +196,11 @@ class Trace(Mapping[str, "Floats"]):
 
     def alignment(self, layers: Places | None = None, heads: Places | None = None) -> Floats:
         """How much each target token attends to each source token, (T, S) or (B, T, S): the cross-attention's weights,
-        averaged. layers, heads: a number or several, negative ones from the end; all by default."""
+        averaged. layers, heads: a number or several, negative ones from the end; all by default.
+
+        Raises ValueError for numbers that are not there and for none, TypeError for what is no number, KeyError where
+        the trace has no weights of cross-attention.
+        """
         found: dict[str, Floats] = self._needed("decoder.layers.*.cross_attention.weights")
         weights = [found[name] for name in sorted(found, key=lambda name: int(name.split(".")[2]))]
         weights = np.stack(weights)
@@ -211,7 +229,11 @@ class Trace(Mapping[str, "Floats"]):
     # Files and pictures ---------------------------------------------------------------------
 
     def save(self, path: StrPath) -> None:
-        """Write all of it to a .npz or .safetensors file, as the name ends; `Trace.load` reads it back."""
+        """Write all of it to a .npz or .safetensors file, as the name ends; `Trace.load` reads it back.
+
+        The file is there whole or not at all. Raises TypeError for a path that is none, ValueError for another ending,
+        OSError.
+        """
         from .trace_files import save
 
         save(self, path)
@@ -229,7 +251,11 @@ class Trace(Mapping[str, "Floats"]):
 
     def save_page(self, path: StrPath, *, weights: bool | None = None) -> int:
         """Write a page of its own, a walk through all of it in which every number tells how it came about; returns its
-        bytes. weights: of `rtfast.page.write_page`. Needs the model, and a trace of one sentence."""
+        bytes. weights: of `rtfast.page.write_page`.
+
+        Raises ValueError without the model and for a trace of a batch, TypeError for a path or weights that are none,
+        OSError.
+        """
         from .page import write_page
 
         if self.model is None:
@@ -270,10 +296,11 @@ def _chosen(name: str, wanted: Places | None, n: int) -> list[int]:
     """Places within n as a list, of None, a number or several."""
     if wanted is None:
         return list(range(n))
-    places = [wanted] if isinstance(wanted, (int, np.integer)) else list(wanted)
-    if not places or not all(isinstance(place, (int, np.integer)) and -n <= place < n for place in places):
+    several: Any = [wanted] if isinstance(wanted, str) or not np.iterable(wanted) else wanted
+    places = [integer("alignment", name, place) for place in several]
+    if not places or not all(-n <= place < n for place in places):
         raise ValueError(f"alignment: {name} must be None or numbers within 0..{n - 1}, got {wanted!r}")
-    return [int(place) % n for place in places]
+    return [place % n for place in places]
 
 
 def size_of(item: Traced, source: Batch, target: Batch, itemsize: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import trace as traces
+from .config import shown
 from .inputs import Batch, check_one_length, check_pairs, one, read_source, read_target
 from .interventions import Interventions
 from .names import matching, selected
@@ -69,7 +71,12 @@ class Selection:
 
 
 def check_size(sizes: dict[str, int], max_bytes: int | None) -> None:
-    """Raise ValueError where a trace of {name: bytes} would hold more than max_bytes; None allows any size."""
+    """Raise ValueError where a trace of {name: bytes} would hold more than max_bytes; None allows any size.
+
+    TypeError for what is no number.
+    """
+    if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, numbers.Real)):
+        raise TypeError(f"max_bytes must be None or a number, got {shown(max_bytes)}")
     total = sum(sizes.values())
     if max_bytes is not None and total > max_bytes:
         largest = max(sizes, key=sizes.__getitem__)

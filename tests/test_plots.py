@@ -160,6 +160,23 @@ def test_plot_lens_refuses(trace):
         plots.plot_lens(batch)
 
 
+@pytest.mark.parametrize("call, message", [
+    (lambda trace: trace.plot_attention(3), "plot_attention: name must be a name or pattern, got int"),
+    (lambda trace: trace.plot_attention("*.weights", head="a"), "plot_attention: head must be an integer, got str"),
+    (lambda trace: trace.plot_attention("*.0.cross_attention.weights", 0, ax=3), "plot_attention: ax must be Axes"),
+    (lambda trace: trace.plot_attention("*.weights", numbers="x"), "plot_attention: numbers must be"),
+    (lambda trace: plots.plot_attention(3, "*.weights"), "plot_attention: trace must be a Trace, got int"),
+    (lambda trace: plots.plot_alignment(None), "plot_alignment: trace must be a Trace, got NoneType"),
+    (lambda trace: trace.plot_alignment(layers="a"), "alignment: layers must be an integer, got str"),
+    (lambda trace: plots.plot_lens({}), "plot_lens: trace must be a Trace, got dict"),
+    (lambda trace: trace.plot_lens("a"), "plot_lens: k must be an integer, got str"),
+    (lambda trace: trace.plot_positional_encoding("a"), "plot_positional_encoding: length must be an int"),
+    (lambda trace: plots.plot_positional_encoding(3), "plot_positional_encoding: model must be")])
+def test_arguments_of_another_kind(trace, call, message):
+    with pytest.raises(TypeError, match=f"^{message}"):
+        call(trace)
+
+
 def test_plot_lens_without_layers_or_words():
     model = random_model(small_config(n_decoder_layers=0, norm_first=True, final_norm=True))[0]
     trace = model.trace(SOURCE, TARGET)

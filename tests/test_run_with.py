@@ -201,3 +201,10 @@ def test_a_trace_of_another_model():
         small.run_with(trace, {})
     with pytest.raises(TypeError, match="trace must be a Trace"):
         small.run_with({}, {})
+
+
+@pytest.mark.parametrize("changes", [3, None, ["logits"]])
+def test_changes_that_are_no_dict(changes):
+    model = random_model(small_config())[0]
+    with pytest.raises(TypeError, match="run_with: changes must be a dict of names or patterns, got"):
+        model.run_with(model.trace([3], [1]), changes)

@@ -145,11 +145,30 @@ def test_the_likeliest_words(backend):
     batch = model.trace([SOURCE, SOURCE], [TARGET, TARGET])
     assert batch.top(3) == [top, top]
     assert model_of().trace(SOURCE, TARGET).top(1)[0][0][0] == VOCABULARY.index(top[0][0][0])
-    for k in (0, -1, 1.0, True):
-        with pytest.raises(ValueError, match="top: k must be an integer"):
+    assert trace.top(np.int64(3)) == top
+    for k in (0, -1):
+        with pytest.raises(ValueError, match=f"top: k must be 1 or more, got {k}"):
+            trace.top(k)
+    for k in (1.0, True, "a", None):
+        with pytest.raises(TypeError, match="top: k must be an integer, got"):
             trace.top(k)
     with pytest.raises(KeyError, match="probabilities is not in this trace"):
         model.trace(SOURCE, TARGET, include="logits").top()
+
+
+def test_what_no_step_and_no_size_is():
+    trace = model_of().trace(SOURCE, TARGET)
+    assert list(trace.step(np.int64(1))) == list(trace.step(1))
+    for t in ("a", 1.5, None, True):
+        with pytest.raises(TypeError, match="step: t must be an integer, got"):
+            trace.step(t)
+    for size in ("a", True, [3]):
+        with pytest.raises(TypeError, match="max_bytes must be None or a number, got"):
+            model_of().trace(SOURCE, TARGET, max_bytes=size)
+    with pytest.raises(TypeError, match="put: item must be a TraceItem, got str"):
+        trace.put("mine", np.zeros(3))
+    with pytest.raises(ValueError, match=r"put: array must have the axes \('target', 'feature'\), got shape \(3,\)"):
+        trace.put(trace.item("decoder.input"), np.zeros(3))
 
 
 # Across layers
@@ -165,8 +184,11 @@ def test_alignment():
     batch = model.trace([SOURCE, SOURCE[::-1]], [TARGET, TARGET])
     assert batch.alignment(layers=1).shape == (2, 4, 5)
     assert_same_bits(batch.alignment()[0], trace.alignment())
-    for options in ({"layers": 3}, {"heads": -4}, {"layers": []}, {"heads": "0"}):
+    for options in ({"layers": 3}, {"heads": -4}, {"layers": []}):
         with pytest.raises(ValueError, match="alignment: (layers|heads) must be"):
+            trace.alignment(**options)
+    for options in ({"heads": "0"}, {"layers": 1.5}, {"layers": [0, "1"]}, {"heads": True}):
+        with pytest.raises(TypeError, match="alignment: (layers|heads) must be an integer, got"):
             trace.alignment(**options)
     with pytest.raises(KeyError, match="cross_attention.weights is not in this trace"):
         model.trace(SOURCE, TARGET, include="logits").alignment()
