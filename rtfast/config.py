@@ -137,8 +137,10 @@ class Config:
                 raise TypeError(f"Config: {name} must be True or False, got {shown(getattr(self, name))}")
         for name in _IDS:
             if getattr(self, name) is not None:
-                words = self.target_words or 0
-                self._set(name, _integer(name, getattr(self, name), 0, words - 1, "None or "))
+                if self.target_words is None:
+                    raise ValueError(f"Config: {name} must be None where vocab_size is: there are no words, got "
+                                     f"{shown(getattr(self, name))}")
+                self._set(name, _integer(name, getattr(self, name), 0, self.target_words - 1, "None or "))
         self._set("layer_norm_eps", _number("layer_norm_eps", self.layer_norm_eps, least=0.0))
         if self.final_norm_eps is not None:
             self._set("final_norm_eps", _number("final_norm_eps", self.final_norm_eps, least=0.0))
@@ -240,6 +242,12 @@ class Config:
         if "vocab_size" not in fields:
             raise ValueError("Config: vocab_size must be given, it has no default")
         return cls(**fields)
+
+
+def check_config(function: str, config: object) -> None:
+    """Raise TypeError for what is no `Config`."""
+    if not isinstance(config, Config):
+        raise TypeError(f"{function}: config must be a Config, got {type(config).__name__}")
 
 
 def _integer(name: str, value: Any, least: int, most: int, optional: str = "") -> int:

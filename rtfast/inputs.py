@@ -99,6 +99,9 @@ def read_scored(given: Any, name: str, config: Config, tokenizer: Tokenizer | No
 
 def read_prefixes(given: Any, name: str, config: Config, n: int) -> list[Ids]:
     """Ids (P,) that each of n targets begins with: one row of ids for all of them, or one for each."""
+    if isinstance(given, str) or (isinstance(given, (list, tuple)) and any(isinstance(row, str) for row in given)):
+        raise TypeError(f"{name} must be ids, got text: translate takes it as target_prefix, and "
+                        "model.prefix_ids(text) gives its ids")
     kind = _Kind(name, config, None, None, config.target_words, optional=True)
     batch = _read(given, kind)
     if batch.single:
@@ -143,13 +146,20 @@ def _read(given: Any, kind: _Kind) -> Batch:
         return _batch(list(array), kind, array.shape[1])
     if array.ndim == 3 and isinstance(given, (list, tuple)):
         return _batch(list(array), kind, None)
+    if array.ndim == 0 and array.dtype.kind not in "iuf":
+        raise TypeError(f"{kind.name} must be ids, as a list or array of integers, or text, got {type(given).__name__}")
     raise ValueError(f"{kind.name} must be ids (length,) or (batch, length), got shape {array.shape}")
 
 
 def _plain(values: Any, name: str) -> Array:
     """An array of what should be ids, an array of objects where it has no regular shape."""
     try:
-        return as_array(values)
+        array = as_array(values)
+        if array.dtype.kind == "f" and isinstance(values, (list, tuple)):
+            # NumPy makes floats of 3 and 2**63 side by side.
+            given = np.array(values, object)
+            array = given if any(isinstance(one, int) and one >= 1 << 63 for one in given.flat) else array
+        return array
     except TypeError as error:
         raise TypeError(f"{name} must hold integer ids in the CPU's memory, got {error}") from None
     except ValueError:
@@ -219,8 +229,12 @@ def _check(ids: Any, name: str, kind: _Kind, ours: bool = False) -> Ids:
     ids, pad, most = np.asarray(ids), kind.pad, kind.config.max_length
     if ids.ndim != 1:
         raise ValueError(f"{name} must be a row of ids, got shape {ids.shape}")
-    if ids.size and ids.dtype.kind not in "iu":
-        raise TypeError(f"{name} must hold integer ids, got {ids.dtype}")
+    if ids.size and (ids.dtype.kind not in "iu" or ids.dtype == np.uint64):
+        for i, value in enumerate(ids.tolist()):
+            if isinstance(value, int) and value >= 1 << 63:  # no int64 holds it
+                raise ValueError(f"{name}[{i}] is {shown(value)}, outside the vocabulary of {kind.words} words")
+        if ids.dtype != np.uint64:
+            raise TypeError(f"{name} must hold integer ids, got {ids.dtype}")
     ids = ids.astype(np.int64, copy=not ours)
     if pad is not None and len(ids) and ids.item(-1) == pad:
         others = np.flatnonzero(ids != pad)

@@ -7,11 +7,13 @@ each call borrows a workspace (idle_workspaces.py) for the memory that it change
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from . import backends, checkpoint, generate, inputs, tracing
+from .config import check_config, shown
 from .decoder_steps import DecoderSteps
 from .generation_options import GenerationOptions
 from .greedy_search import GreedySearch
@@ -29,7 +31,7 @@ from .words import reads_ids, text_of
 from .workspace import capacity_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rtfast.config import Config
     from rtfast.generation_options import Limits
@@ -67,11 +69,13 @@ class Transformer:
     has them.
 
     Raises TypeError and ValueError for weights that do not fit the config, all of them named at once, and for fields
-    that are no options.
+    that are no options; TypeError for a config, tokenizer or generation that is none.
     """
 
     def __init__(self, config: Config, weights: Mapping[str, Any], tokenizer: Tokenizer | None = None,
                  generation: dict[str, Any] | GenerationOptions | None = None) -> None:
+        check_config("Transformer", config)
+        _check_tokenizer(tokenizer)
         if config.vocab_size is None:
             raise ValueError("Transformer: config must have a vocab_size, got None; from_torch's models have no words")
         self.config = config
@@ -100,7 +104,10 @@ class Transformer:
         """A model with seeded random weights, and a word tokenizer where a vocabulary is given.
 
         scale: multiplies standard-normal matrices; 1 / sqrt(d_in) each by default, and 1.0 in the article.
+
+        Raises TypeError and ValueError as `random_weights`, `WordTokenizer` and `Transformer`.
         """
+        check_config("Transformer.random", config)
         tokenizer = None if vocabulary is None else WordTokenizer(vocabulary)
         return cls(config, random_weights(config, seed, scale), tokenizer)
 
@@ -109,6 +116,15 @@ class Transformer:
         return (f"Transformer(d_model={c.d_model}, n_heads={c.n_heads}, d_ff={c.d_ff}, "
                 f"layers={c.n_encoder_layers}+{c.n_decoder_layers}, vocab_size={c.vocab_size}, "
                 f"dtype={c.dtype}, backend={self._backend_name})")
+
+    def __copy__(self) -> Transformer:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise TypeError(f"a {type(self).__name__} cannot be pickled or copied deeply: its weights are packed for this "
+                        "CPU; model.save(folder) and rtfast.load(folder) pass it on, threads and copy.copy share it")
 
     def _repr_html_(self) -> str:
         from .notebook import model_html
@@ -245,22 +261,26 @@ class Transformer:
                **options: Any) -> Iterator[int]: ...
 
     def stream(self, src: Sentence | Array, max_new_tokens: int | None = None, *, decoder_input_ids: Any = None,
-               truncation: bool = False, **options: Any) -> Iterator[Any]:
+               truncation: bool = False, stopping_criteria: Callable[[list[int]], object] | None = None,
+               **options: Any) -> Iterator[Any]:
         """The tokens of one sentence as they are generated: a generator of ids, of pieces of text for text.
 
         As `generate` without beams, and one target whatever the model's own options say; the pieces side by side are
-        what `translate` returns.
+        what `translate` returns. Raises as `generate`, before the first token; ValueError for several sentences, beams
+        or targets.
         """
+        _check_stop(stopping_criteria)
         options = self._options(max_new_tokens, {"num_beams": 1, "num_return_sequences": 1, **options}, src)
         batch = inputs.read_source(src, "src", self.config, self.tokenizer, truncation)
-        if not batch.single or options.num_beams > 1 or options.num_return_sequences > 1:
-            raise ValueError("stream: needs one sentence, num_beams 1 and num_return_sequences 1; got "
-                             f"{len(batch.sentences)} sentences, num_beams {options.num_beams}, num_return_sequences "
-                             f"{options.num_return_sequences}")
+        if not batch.single:
+            raise ValueError(f"stream: src must be one sentence, got a list of {len(batch.sentences)}")
+        for name in ("num_beams", "num_return_sequences"):
+            if getattr(options, name) > 1:
+                raise ValueError(f"stream: {name} must be 1, got {getattr(options, name)}")
         prompt, = self._prompts(decoder_input_ids, 1, options)
         limits = options.limits(len(prompt), self.config.max_length)
         rules = rules_of(options, limits, self.config.target_words)
-        tokens = self._stream(batch.sentences, prompt, options, limits, rules)
+        tokens = self._stream(batch.sentences, prompt, options, limits, rules, stopping_criteria)
         return stream_text(tokens, self.tokenizer) if isinstance(src, str) else tokens
 
     @overload
@@ -293,8 +313,7 @@ class Transformer:
         """
         if self.tokenizer is None:
             raise ValueError("translate: this model has no tokenizer; give it one, or generate() from ids")
-        if not isinstance(text, str) and not (
-                isinstance(text, (list, tuple)) and all(isinstance(sentence, str) for sentence in text)):
+        if not isinstance(text, str) and not _are_strings(text):
             raise TypeError("translate: text must be a string or a list of strings; generate() takes ids")
         if src_lang is not None or tgt_lang is not None:
             return self.for_languages(src_lang, tgt_lang).translate(
@@ -303,7 +322,7 @@ class Transformer:
         if target_prefix is not None:
             if options.get("decoder_input_ids") is not None:
                 raise ValueError("translate: target_prefix and decoder_input_ids say the same; give one of them")
-            options["decoder_input_ids"] = self.prefix_ids(target_prefix)
+            options["decoder_input_ids"] = self._prefix_ids("target_prefix", target_prefix)
         found = self.generate(text, max_new_tokens, return_dict_in_generate=return_dict_in_generate, **options)
         return found if return_dict_in_generate else self._texts(found)
 
@@ -314,7 +333,19 @@ class Transformer:
         return text_of(self.tokenizer, found)
 
     def prefix_ids(self, text: str | Texts) -> list[int] | list[list[int]]:
-        """Ids for `decoder_input_ids` of text that a target begins with: without the EOS that ends a whole one."""
+        """Ids for `decoder_input_ids` of text that a target begins with: without the EOS that ends a whole one.
+
+        text: a string, or a list of them for a list of lists of ids. Raises TypeError for anything else, ValueError
+        where the model has no tokenizer and for a word that it does not know.
+        """
+        ids: list[int] | list[list[int]] = self._prefix_ids("text", text)
+        return ids
+
+    def _prefix_ids(self, name: str, text: Any) -> Any:
+        if self.tokenizer is None:
+            raise ValueError(f"{name}: this model has no tokenizer; give decoder_input_ids")
+        if not isinstance(text, str) and not _are_strings(text):
+            raise TypeError(f"{name} must be a string or a list of strings, got {shown(text)}")
         end = set(self.generation.eos_ids)
         rows = [text] if isinstance(text, str) else text
         ids = [list(self.tokenizer.encode_target(row)) for row in rows]
@@ -344,6 +375,7 @@ class Transformer:
         its EOS. It starts as `generate` does. return_tokens: of every token, an array (T,), or a list of them. Errors
         as `logits`; ValueError where there is no id to start from.
         """
+        inputs.check_switch("return_tokens", return_tokens)
         start = self._start_of(src, tgt)
         if start is None:
             raise ValueError("score: the config has no sos_id to start from, and `generation` neither "
@@ -398,8 +430,7 @@ class Transformer:
                   attention: bool) -> list[list[Hypothesis]]:
         """`Hypothesis` lists, one for each sentence."""
         inputs.check_batch_tokens(max_batch_tokens)
-        if stop is not None and not callable(stop):
-            raise TypeError(f"stopping_criteria must be callable, got {type(stop).__name__}")
+        _check_stop(stop)
         if stop is not None and options.num_beams > 1:
             raise ValueError("stopping_criteria: no token is sure before beam search has ended; use num_beams=1")
         results: list[Any] = [None] * len(batch.sentences)
@@ -426,15 +457,16 @@ class Transformer:
         return results
 
     def _stream(self, sentences: list[Ids], prompt: Ids, options: GenerationOptions, limits: Limits,
-                rules: Rules) -> Iterator[int]:
+                rules: Rules, stop: Callable[[list[int]], object] | None) -> Iterator[int]:
+        ends: Callable[[int, list[int]], object] | None = stop and (lambda _, ids: stop(prompt[1:].tolist() + ids))
         with self._borrow(sentences, [prompt], limits.max_length - 1) as workspace:
             workspace.encode(ENCODER_WITH_MEMORY, sentences)
             steps = DecoderSteps(workspace, DECODER, DECODER_WITH_CHOICE, self._screening)
             if options.do_sample:
                 draws = [generate.generator(options.seed, 0, 0)]
-                one_by_one = Sampling(steps, options, rules, limits, [0], prompt[None], draws=draws)
+                one_by_one = Sampling(steps, options, rules, limits, [0], prompt[None], draws=draws, stop=ends)
             else:
-                one_by_one = GreedySearch(steps, options, rules, limits, [0], prompt[None])
+                one_by_one = GreedySearch(steps, options, rules, limits, [0], prompt[None], stop=ends)
             yield from prompt[1:].tolist()
             for _, tokens in one_by_one:
                 yield from tokens[:, 0].tolist()
@@ -473,7 +505,10 @@ class Transformer:
 
     def trace_bytes(self, src: Sentences, tgt: Sentences | None = None, max_new_tokens: int | None = None, *,
                     include: Patterns | None = None, exclude: Patterns | None = None) -> dict[str, int]:
-        """How many bytes `trace` would hold of each intermediate, {name: bytes}, without taking them."""
+        """How many bytes `trace` would hold of each intermediate, {name: bytes}, without taking them.
+
+        Arguments and errors as `trace`.
+        """
         source, target, _ = tracing.batches(self, src, tgt, max_new_tokens)
         inputs.check_pairs(source, target)
         inputs.check_one_length(source, target)
@@ -492,6 +527,8 @@ class Transformer:
         """
         if not isinstance(trace, Trace):
             raise TypeError(f"run_with: trace must be a Trace, got {type(trace).__name__}")
+        if not isinstance(changes, Mapping):
+            raise TypeError(f"run_with: changes must be a dict of names or patterns, got {type(changes).__name__}")
         single, n = trace.single, len(trace.source_ids)
         source, target = ([ids[0] if single else ids for ids in (trace.source_ids, trace.target_ids)])
         source = inputs.read_source(source, "trace.source_ids", self.config, None)
@@ -503,7 +540,8 @@ class Transformer:
     def save(self, folder: StrPath) -> None:
         """Write config.json and model.safetensors into `folder`; `rtfast.load(folder)` reads them back.
 
-        And generation_config.json, where `generation` says more than the config does.
+        And generation_config.json, where `generation` says more than the config does. Raises TypeError for a folder
+        that is no path and for a tokenizer of your own, which no file could hold; OSError.
         """
         checkpoint.save(folder, self.config, self.weights, self.tokenizer)
         checkpoint.save_generation(folder, self.generation.changes(generate.options_of(self.config)))
@@ -512,3 +550,19 @@ class Transformer:
 
     def _borrow(self, sources: Sequence[Any], targets: Iterable[Any] = (), steps: int = 0, lanes: int = 1) -> _Borrowed:
         return self._workspaces.borrow(capacity_for(sources, targets, steps, lanes))
+
+
+def _check_tokenizer(tokenizer: object) -> None:
+    missing = [name for name in ("encode", "encode_target", "decode") if not callable(getattr(tokenizer, name, None))]
+    if tokenizer is not None and missing:
+        raise TypeError("tokenizer must have encode(text), encode_target(text) and decode(ids), got a "
+                        f"{type(tokenizer).__name__} without {missing[0]}")
+
+
+def _check_stop(stop: object) -> None:
+    if stop is not None and not callable(stop):
+        raise TypeError(f"stopping_criteria must be callable, got {type(stop).__name__}")
+
+
+def _are_strings(text: object) -> bool:
+    return isinstance(text, (list, tuple)) and all(isinstance(sentence, str) for sentence in text)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rtfast.config import check_config, shown
 from rtfast.foreign_arrays import as_array
 from rtfast.safetensors_file import CheckpointError
 
@@ -49,7 +50,9 @@ def weight_shapes(config: Config) -> dict[str, Shape]:
     Without a vocab_size only the layers' and the final norms': there are no words.
     Where the config asks for them: learned positions (max_length, d_model) and relative biases
     (relative_buckets, H) of encoder and decoder, the feed-forward network's gate (d_model, d_ff), and further norms.
+    Raises TypeError for what is no `Config`.
     """
+    check_config("weight_shapes", config)
     if config.vocab_size is None:
         return stack_shapes(config, "encoder") | stack_shapes(config, "decoder")
     table: dict[str, Shape] = {"embedding.weight": (config.vocab_size, config.d_model)}
@@ -262,15 +265,20 @@ def random_weights(config: Config, seed: Any, scale: float | None = None) -> dic
     of `weight_shapes`, so that a float32 model has the float64 model's values, rounded.
 
     seed: an integer >= 0, or anything else but None that `numpy.random.default_rng` takes. Raises TypeError
-    or ValueError for a bad seed or a scale that is not finite.
+    or ValueError for a bad seed or a scale that is not finite, TypeError for what is no `Config`.
     """
+    check_config("random_weights", config)
     if seed is None or isinstance(seed, bool):
         raise TypeError(f"random_weights: seed must be an integer >= 0, got {seed!r}")
     if scale is not None and not isinstance(scale, numbers.Real):
         raise TypeError(f"random_weights: scale must be a number or None, got {scale!r}")
     if scale is not None and not np.isfinite(scale):
         raise ValueError(f"random_weights: scale must be finite, got {scale!r}")
-    generator = np.random.default_rng(seed)
+    try:
+        generator = np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"random_weights: seed must be an integer >= 0, got {shown(seed)}") from None
     weights = {}
     for name, shape in weight_shapes(config).items():
         if name.endswith((".gamma", ".beta")):

@@ -126,6 +126,12 @@ def test_no_norm_is_none_anywhere(name):
         make(norm=False, **{name: True})
 
 
+@pytest.mark.parametrize("name", ["sos_id", "eos_id", "pad_id"])
+def test_no_special_words_without_words(name):
+    with pytest.raises(ValueError, match=f"{name} must be None where vocab_size is: there are no words, got 0"):
+        make(vocab_size=None, **{name: 0})
+
+
 def test_special_words_are_the_targets():
     assert make(target_vocab_size=20, eos_id=19).eos_id == 19
     with pytest.raises(ValueError, match=r"eos_id must be None or within 0\.\.4, got 5"):

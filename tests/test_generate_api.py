@@ -158,9 +158,44 @@ def test_streaming(model, speaker):
     assert model.generate([5, 6], 5) == random_model(model.config)[0].generate([5, 6], 5)  # in the middle of it
     tokens.close()
     assert list(model.stream([3, 4], 9)) == model.generate([3, 4], 9)
-    for options, given in (({"num_beams": 2}, [3]), ({"do_sample": True, "num_return_sequences": 2}, [3]), ({}, [[3]])):
-        with pytest.raises(ValueError, match="stream: needs one sentence"):
+    for options, given, message in (
+            ({"num_beams": 2}, [3], "num_beams must be 1, got 2"),
+            ({}, [[3]], "src must be one sentence, got a list of 1"),
+            ({"do_sample": True, "num_return_sequences": 2}, [3], "num_return_sequences must be 1, got 2")):
+        with pytest.raises(ValueError, match=f"stream: {message}"):
             model.stream(given, **options)
+    with pytest.raises(ValueError, match="stream: src must be one sentence, got a list of 2"):
+        speaker.stream(SENTENCES[:2])
+
+
+@pytest.mark.parametrize("options", [{}, {"do_sample": True, "seed": 1}])
+def test_streaming_until_a_criterion_holds(model, options):
+    seen = []
+
+    def long_enough(ids):
+        seen.append(ids)
+        return len(ids) >= 4
+
+    streamed = list(model.stream([3, 4], 9, decoder_input_ids=[9], stopping_criteria=long_enough, **options))
+    assert streamed == seen[-1] == model.generate(
+        [3, 4], 9, decoder_input_ids=[9], stopping_criteria=long_enough, **options) and len(streamed) == 4
+    with pytest.raises(TypeError, match="stopping_criteria must be callable, got int"):
+        model.stream([3, 4], stopping_criteria=3)
+
+
+def test_text_in_place_of_ids(model, speaker):
+    for given in ("la", ["la"]):
+        with pytest.raises(TypeError, match=r"decoder_input_ids must be ids, got text: .*model\.prefix_ids\(text\)"):
+            speaker.generate("the red house", decoder_input_ids=given)
+    for given in (3, None, ["la", 3], b"la"):
+        with pytest.raises(TypeError, match="text must be a string or a list of strings, got"):
+            speaker.prefix_ids(given)
+    with pytest.raises(TypeError, match="target_prefix must be a string or a list of strings, got 3"):
+        speaker.translate("the red house", target_prefix=3)
+    with pytest.raises(ValueError, match="this model has no tokenizer; give decoder_input_ids"):
+        model.prefix_ids("la")
+    with pytest.raises(TypeError, match="return_tokens must be True or False, got 'x'"):
+        model.score([3], [4], return_tokens="x")
 
 
 # Scores and attention

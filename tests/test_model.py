@@ -1,8 +1,10 @@
 """Whole models against the plain transformer: every choice of the config, form of input and error."""
 
+import copy
 import dataclasses
 import functools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from models import (
 from plain_transformer import PlainTransformer
 
 import rtfast
+from rtfast.weights import random_weights, weight_shapes
 
 both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -346,12 +349,18 @@ BAD_IDS = {
     "a negative id": ([3, -1], ValueError, r"{name}\[1\] is -1, outside the vocabulary of 13 words"),
     "an id too large": ([3, 4, 13], ValueError, r"{name}\[2\] is 13, outside the vocabulary of 13 words"),
     "an id too large in a batch": ([[3, 4], [13, 4]], ValueError, r"{name}\[1\]\[0\] is 13, outside"),
-    "2**64 - 1": (np.array([2**64 - 1], np.uint64), ValueError, r"{name}\[0\] is .*outside the vocabulary"),
-    "2**70": ([2**70], (TypeError, ValueError), "{name}"),
+    "2**64 - 1": (np.array([2**64 - 1], np.uint64), ValueError, r"{name}\[0\] is 18446744073709551615, outside"),
+    "2**63": ([3, 2**63], ValueError, r"{name}\[1\] is 9223372036854775808, outside the vocabulary"),
+    "2**63 in a batch": ([[3], [4, 2**63]], ValueError, r"{name}\[1\]\[1\] is 9223372036854775808, outside"),
+    "2**70": ([2**70], ValueError, r"{name}\[0\] is 1180591620717411303424, outside the vocabulary"),
+    "10**5000": ([10**5000], ValueError, r"{name}\[0\] is an integer of 16610 bits, outside the vocabulary"),
     "floats": ([3.0, 4.0], TypeError, "{name} must hold integer ids, got float64"),
     "bools": ([True, False], TypeError, "{name} must hold integer ids, got bool"),
     "bytes": ([b"a"], TypeError, "{name} must hold integer ids"),
-    "None": (None, (TypeError, ValueError), "{name}"),
+    "None": (None, TypeError, "{name} must be ids, as a list or array of integers, or text, got NoneType"),
+    "bytes alone": (b"ab", TypeError, "{name} must be ids, as a list or array of integers, or text, got bytes"),
+    "a set": ({1, 2}, TypeError, "{name} must be ids, .* got set"),
+    "an iterator": (iter([3, 4]), TypeError, "{name} must be ids, .* got list_iterator"),
     "a number": (3, ValueError, r"{name} must be ids \(length,\) or \(batch, length\), got shape \(\)"),
     "three axes": (np.zeros((1, 2, 3), int), ValueError, r"{name} must be ids .* got shape \(1, 2, 3\)"),
     "three axes of lists": ([[[3]]], ValueError, r"{name}\[0\] must be a row of ids, got shape \(1, 1\)"),
@@ -365,7 +374,7 @@ BAD_IDS = {
     "texts without a tokenizer": (["hello"], ValueError, "{name} is text, but this model has no tokenizer"),
     "a sentence and a number": ([[3], 4], (TypeError, ValueError), "{name}"),
     "a number and a sentence": ([3, [4]], (TypeError, ValueError), "{name}"),
-    "a dict": ({3: 4}, (TypeError, ValueError), "{name}"),
+    "a dict": ({3: 4}, TypeError, "{name} must be ids, .* got dict"),
 }
 
 
@@ -453,3 +462,32 @@ def test_translate_takes_text():
     for given in ([1, 2], ["hello", 2]):
         with pytest.raises(TypeError, match="text must be a string or a list of strings"):
             model.translate(given)
+
+
+# What no model is made of, and what becomes of one
+
+def test_what_no_model_is_made_of(model):
+    config, weights = model.config, model.weights
+    for wrong in (None, 3, {}):
+        for function, call in (("Transformer", lambda c: rtfast.Transformer(c, weights)),
+                               (r"Transformer\.random", rtfast.Transformer.random), ("weight_shapes", weight_shapes),
+                               ("random_weights", lambda c: random_weights(c, 0))):
+            with pytest.raises(TypeError, match=f"^{function}: config must be a Config, got {type(wrong).__name__}$"):
+                call(wrong)
+    for wrong, missing in ((3, "encode"), ("abc", "encode_target"), (object(), "encode")):
+        with pytest.raises(TypeError, match=rf"tokenizer must have encode\(text\), .* without {missing}$"):
+            rtfast.Transformer(config, weights, wrong)
+    for wrong in (3, [1], rtfast.GenerationOptions()):
+        with pytest.raises(TypeError, match="generation must be None or a dict of the fields of GenerationOptions"):
+            rtfast.Transformer(config, weights, generation=wrong)
+    for seed, kind in ((-1, ValueError), ("a", TypeError), (1.5, TypeError)):
+        with pytest.raises(kind, match=f"random_weights: seed must be an integer >= 0, got {seed!r}"):
+            rtfast.Transformer.random(config, seed)
+
+
+def test_copies(model):
+    assert np.array_equal(copy.copy(model).encode([3, 4]), model.encode([3, 4]))
+    for call in (pickle.dumps, copy.deepcopy):
+        for what in (model, model.trace([3], [1])):
+            with pytest.raises(TypeError, match=r"a Transformer cannot be pickled or copied deeply: .*model\.save"):
+                call(what)
