@@ -27,11 +27,12 @@ examples:
 
 #: What is not needed to run, and what it is for: what pyproject.toml's extras name, and torch.
 OPTIONAL = {
-    "pytest": "tests and benchmarks",
     "tokenizers": "text of checkpoints with tokenizer.json",
     "sentencepiece": "text of checkpoints with .spm or .model files",
     "huggingface-hub": "checkpoints by their names on the hub",
     "rich": "the progress bar of rtfast translate",
+    "matplotlib": "plots of traces, and the benchmarks'",
+    "pytest": "tests and benchmarks",
     "hypothesis": "tests",
     "safetensors": "tests",
     "selenium": "tests: a browser on the page of rtfast explain",
@@ -47,9 +48,10 @@ OPTIONAL = {
     "threadpoolctl": "benchmarks: NumPy's threads, and which BLAS runs",
     "onnx": "benchmarks: the encoder as a graph for onnxruntime",
     "onnxruntime": "benchmarks: compared with where it is installed",
-    "matplotlib": "plots of traces, and the benchmarks'",
     "torch": "benchmarks: compared with where it is installed",
 }
+#: Those for users, of the extras text, hub, progress and plot.
+EXTRAS = ("tokenizers", "sentencepiece", "huggingface-hub", "rich", "matplotlib")
 
 #: CPU features that matter beside those that a backend needs.
 _MORE_FEATURES = ("AVX512VNNI", "AVX512BF16", "ASIMDDP")
@@ -99,13 +101,18 @@ def lines(found: dict[str, Any]) -> list[str]:
     rows += [("threads", f"{found['threads']['count']} ({found['threads']['chosen_by']})"),
              ("Python", f"{python['version']} ({python['implementation']}, {python['platform']})"),
              ("NumPy", f"{numpy['version']} with {numpy['blas']}"),
-             ("optional", "not needed to run; for tests and benchmarks:")]
-    for name, version_found in found["optional"].items():
-        rows.append(("", f"  {name:16}  {version_found or 'missing (' + OPTIONAL[name] + ')'}"))
+             ("optional", "not needed to run; what the extras bring:")]
+    rows += [_package(name, found["optional"][name]) for name in EXTRAS]
+    rows.append(("", "for tests, benchmarks and documentation:"))
+    rows += [_package(name, version_found) for name, version_found in found["optional"].items() if name not in EXTRAS]
     text = [f"{name:10}{value}".rstrip() for name, value in rows]
     if found["advice"]:
         text += ["", *textwrap.wrap(f"The python backend is slow: {found['advice']}", 80)]
     return text
+
+
+def _package(name: str, version_found: str | None) -> tuple[str, str]:
+    return "", f"  {name:16}  {version_found or 'missing (' + OPTIONAL[name] + ')'}"
 
 
 def _chosen_by(variable: str, otherwise: str) -> str:
