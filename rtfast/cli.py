@@ -11,6 +11,7 @@ import contextlib
 import errno
 import importlib
 import os
+import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rtfast import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import NoReturn
 
 #: Module of each command, and its line in the help.
@@ -79,21 +80,47 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     return read
 
 
+def a_name(text: str) -> str:
+    """An argument's type: the name of a file, a folder or a model."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"must be a name, got {text!r}")
+    return text
+
+
 def file_name(text: str) -> str | None:
     """An argument's type: a file, or None for -, which is stdin or stdout."""
-    return None if text == "-" else text
+    return None if text == "-" else a_name(text)
+
+
+def option(field: str) -> str:
+    """The option of an argument's name, as it is typed."""
+    return "--" + field.replace("_", "-")
+
+
+def as_typed(message: str, options: Mapping[str, str]) -> str:
+    """A message of the library with the command line's names, of {name: option}, but for what it quotes."""
+    for field in sorted(options, key=len, reverse=True):
+        whole = rf"(?<![\w'\"-]){field}(?![\w'\"])" if field.isidentifier() else re.escape(field)
+        message = re.sub(whole, options[field], message)
+    return message
 
 
 @contextlib.contextmanager
-def blaming_the_user(what: str = "") -> Iterator[None]:
-    """Turn what the library says about the user's arguments into a `UserError`; what: begins the message."""
+def blaming_the_user(what: str = "", options: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turn what the library says about the user's arguments into a `UserError`.
+
+    what: begins the message. options: of `as_typed`.
+    """
     try:
         yield
     except BrokenPipeError:
         raise
     except (OSError, MemoryError, TypeError, ValueError, OverflowError, ImportError) as error:
         start = f"{what}: " if what and getattr(error, "filename", None) is None else ""
-        raise UserError(start + explain(error)) from error
+        message = explain(error)
+        if options and not isinstance(error, OSError):
+            message = as_typed(message, options)
+        raise UserError(start + message) from error
 
 
 def explain(error: BaseException) -> str:

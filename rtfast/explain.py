@@ -8,11 +8,12 @@ their first and last columns; layers and heads count from 0, as in the names of 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import rtfast
 from rtfast import show
-from rtfast.cli import UserError, blaming_the_user, whole_number
+from rtfast.cli import UserError, a_name, blaming_the_user, option, whole_number
 from rtfast.shading import PIPE, Ink, room
 from rtfast.steps import chosen_steps
 from rtfast.translate_command import as_written
@@ -46,12 +47,14 @@ _PRINTED = ("step", "layer", "head", "precision", "top", "width", "no_color")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="+", help="the sentence; with --ids: token ids")
-    parser.add_argument("--model", metavar="MODEL", help="a folder, or a name on the hub (default: English-Spanish)")
+    parser.add_argument("--model", metavar="MODEL", type=a_name,
+                        help="a folder, or a name on the hub (default: English-Spanish)")
     parser.add_argument("--ids", action="store_true", help="the text is token ids, and so is --target")
     parser.add_argument("--target", metavar="TEXT", help="what the decoder reads, in place of what it would generate")
     parser.add_argument("--max-new-tokens", type=whole_number(1), metavar="N",
                         help=f"generate N words at most (default {MOST_WORDS})")
-    parser.add_argument("--html", metavar="FILE", help="write it as a page to FILE, and nothing to the terminal")
+    parser.add_argument("--html", metavar="FILE", type=a_name,
+                        help="write it as a page to FILE, and nothing else to the terminal (-: to stdout)")
     group = parser.add_argument_group("what to show")
     group.add_argument("--list", action="store_true", help="only the steps' numbers and titles")
     group.add_argument("--step", metavar="LIST", help="steps to show, such as 6 or 5-9 or 1,12-13 (default all)")
@@ -92,8 +95,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def check_together(arguments: argparse.Namespace) -> None:
     """Raise UserError for options that another one makes void."""
-    given = [f"--{name.replace('_', '-')}" for name in _PRINTED if getattr(arguments, name) is not None
-             and getattr(arguments, name) is not False]  # 0 is given too
+    given = [option(field) for field in _PRINTED if getattr(arguments, field) is not None
+             and getattr(arguments, field) is not False]  # 0 is given too
     if arguments.html is not None and (given or arguments.list):
         raise UserError(f"{[*given, '--list'][0]} cannot be given with --html: a page has all of it")
     if arguments.list and given:
@@ -119,7 +122,7 @@ def traced(model: Transformer, arguments: argparse.Namespace) -> Trace:
         with blaming_the_user("--target"):
             return model.trace(source, ids_in(arguments.target) if arguments.ids else arguments.target)
     most = arguments.max_new_tokens or min(MOST_WORDS, model.config.max_length)
-    with blaming_the_user():
+    with blaming_the_user(options={"max_new_tokens": "--max-new-tokens"}):
         return model.trace(source if arguments.ids else text, max_new_tokens=most)
 
 
@@ -170,7 +173,17 @@ def headline(model: Transformer) -> str:
 
 
 def write_html(model: Transformer, trace: Trace, path: str) -> None:
-    """Write the page, and say where."""
+    """Write the page, and say where; - is stdout."""
+    if path == "-":
+        from rtfast.page import page_html
+
+        text = page_html(model, trace)
+        out = getattr(sys.stdout, "buffer", None)  # the page is UTF-8, whatever stdout is
+        if out is None:
+            print(text, end="")
+        else:
+            out.write(text.encode())
+        return
     from rtfast.page import write_page
 
     with blaming_the_user("--html"):

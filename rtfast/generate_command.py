@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,13 @@ import numpy as np
 import rtfast
 from rtfast import npz_file
 from rtfast.article import VOCABULARY
-from rtfast.cli import UserError, blaming_the_user, explain, note, whole_number
+from rtfast.cli import UserError, a_name, blaming_the_user, explain, note, option, whole_number
+from rtfast.line_files import LineReader
 from rtfast.weights import weight_shapes
 from rtfast.words import text_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from rtfast.typing import Array
 
@@ -39,8 +38,6 @@ examples:
 #: Random weights know no Spanish; this seed of the first 36,000 answers "hello world" by "hola mundo".
 DEFAULT_SEED = 35838
 DEFAULT_LIMIT = 32
-#: A line of stdin is read whole; this many characters are far more than a model has positions for.
-MAX_LINE = 2**20
 #: Types of weights in an .npz file: real numbers.
 WEIGHT_TYPES = ("|b1", "|i1", "|u1", *(f"{order}{kind}" for order in "<>" for kind in (
     "f2", "f4", "f8", "i2", "i4", "i8", "u2", "u4", "u8")))
@@ -50,6 +47,9 @@ MAX_GROWTH = 8
 FEW_WORDS = 20
 
 _SIZES = ("d_model", "heads", "d_ff", "layers", "d_key", "d_value")
+#: What messages about a Config call something else.
+_TYPED = {field: option(field) for field in ("d_model", "d_ff", "d_key", "d_value")} | {
+    "n_heads": "--heads", "n_encoder_layers": "--layers", "n_decoder_layers": "--layers", "Config: ": ""}
 #: Options that would be ignored beside another one, and why.
 _CONFLICTS = (
     ("model", ("config", "weights", "vocabulary", *_SIZES, "dtype", "seed"),
@@ -72,19 +72,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--d-ff", type=size, metavar="N",
                        help="width inside the feed-forward network (default 2 d-model)")
     group.add_argument("--layers", type=size, metavar="N", help="in encoder and decoder each (default 6)")
-    for name in ("key", "value"):
-        group.add_argument(f"--d-{name}", type=size, metavar="N",
+    for part in ("key", "value"):
+        group.add_argument(f"--d-{part}", type=size, metavar="N",
                            help="a head's width (default 3; d-model / heads where one of these is given)")
     group.add_argument("--dtype", choices=("float32", "float64"), help="of all numbers (default float64)")
-    group.add_argument("--config", metavar="FILE.json", help="all of it, the fields of Config.to_dict()")
+    group.add_argument("--config", metavar="FILE.json", type=a_name, help="all of it, the fields of Config.to_dict()")
     group = parser.add_argument_group("the model's words and weights")
-    group.add_argument("--vocabulary", metavar="FILE", help="one word per line, SOS and EOS among them")
+    group.add_argument("--vocabulary", metavar="FILE", type=a_name, help="one word per line, SOS and EOS among them")
     group.add_argument("--seed", type=whole_number(0), metavar="N",
                        help=f"of the random weights (default {DEFAULT_SEED})")
-    group.add_argument("--weights", metavar="FILE.npz",
+    group.add_argument("--weights", metavar="FILE.npz", type=a_name,
                        help="arrays by the names that rtfast.weights.weight_shapes(config) has")
-    group.add_argument("--model", metavar="FOLDER", help="a whole model that --save or model.save wrote")
-    group.add_argument("--save", metavar="FOLDER", help="write the model there")
+    group.add_argument("--model", metavar="FOLDER", type=a_name, help="a whole model that --save or model.save wrote")
+    group.add_argument("--save", metavar="FOLDER", type=a_name, help="write the model there")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -98,21 +98,19 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.text:
         print(answer(" ".join(arguments.text)))
         return
-    for number, line in enumerate(lines_of_stdin(), start=1):
-        # Flushed line by line: whoever wrote the line may be waiting for its answer.
-        print(answer(line, f"line {number}") if line.strip() else "", flush=True)
+    with LineReader(program="rtfast generate") as reader:
+        while chunk := reader.chunk(1):
+            # Flushed line by line: whoever wrote the line may be waiting for its answer.
+            for number, line in chunk:
+                print(answer(line, f"{reader.name}: line {number}") if line.strip() else "", flush=True)
 
 
 def check_conflicts(arguments: argparse.Namespace) -> None:
     """Raise UserError for an option that another one would make void."""
-    for name, others, reason in _CONFLICTS:
+    for field, others, reason in _CONFLICTS:
         void = [other for other in others if getattr(arguments, other) is not None]
-        if getattr(arguments, name) is not None and void:
-            raise UserError(f"{_option(void[0])} cannot be given with {_option(name)}: {reason}")
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+        if getattr(arguments, field) is not None and void:
+            raise UserError(f"{option(void[0])} cannot be given with {option(field)}: {reason}")
 
 
 # The model --------------------------------------------------------------------------------------
@@ -144,15 +142,15 @@ def config_of_sizes(arguments: argparse.Namespace, tokenizer: rtfast.WordTokeniz
     asked = {
         "d_model": arguments.d_model, "n_heads": arguments.heads, "d_ff": arguments.d_ff,
         "n_encoder_layers": arguments.layers, "n_decoder_layers": arguments.layers, "dtype": arguments.dtype}
-    fields = {name: value for name, value in asked.items() if value is not None}
+    fields = {field: value for field, value in asked.items() if value is not None}
     if "d_model" in fields or "n_heads" in fields:
         fields |= {"d_key": None, "d_value": None}
     if "d_model" in fields:
         fields.setdefault("d_ff", 2 * fields["d_model"])
-    for name in ("d_key", "d_value"):
-        if getattr(arguments, name) is not None:
-            fields[name] = getattr(arguments, name)
-    with blaming_the_user():
+    for field in ("d_key", "d_value"):
+        if getattr(arguments, field) is not None:
+            fields[field] = getattr(arguments, field)
+    with blaming_the_user(options=_TYPED):
         return rtfast.Config.article(vocab_size=len(tokenizer), sos_id=tokenizer.sos_id,
                                      eos_id=tokenizer.eos_id, **fields)
 
@@ -274,16 +272,3 @@ class Answers:
             note(f"rtfast generate: note: stopped after {self.limit} words without EOS (--max-new-tokens)")
         elif not self.as_ids:
             note("rtfast generate: note: the answer is empty, the first word was EOS")
-
-
-def lines_of_stdin() -> Iterator[str]:
-    """The lines of stdin, one by one."""
-    if sys.stdin is None:
-        raise UserError("no text, and no stdin to read it from")
-    if sys.stdin.isatty():
-        note("rtfast generate: reading lines; Ctrl-D ends")
-    with blaming_the_user("stdin"):
-        while line := sys.stdin.readline(MAX_LINE):
-            if len(line) == MAX_LINE:
-                raise UserError(f"stdin: a line has more than {MAX_LINE - 1} characters")
-            yield line

@@ -25,7 +25,8 @@ class LineReader:
     """The lines of a file, or of stdin. name: as messages have it; size: bytes of a regular file, else None; typed:
     whether they come from a terminal."""
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, program: str = "rtfast translate") -> None:
+        """program: begins a note to who sits at a terminal."""
         self.name = "stdin" if path is None else path
         self.read_bytes, self.number = 0, 0
         self._held, self._ended, self._opened = bytearray(), False, None
@@ -33,7 +34,7 @@ class LineReader:
             if sys.stdin is None:
                 raise UserError("no text, and no stdin to read it from")
             if sys.stdin.isatty():
-                note("rtfast translate: reading lines; Ctrl-D ends")
+                note(f"{program}: reading lines; Ctrl-D ends")
             self._file = getattr(sys.stdin, "buffer", sys.stdin)
         else:
             with blaming_the_user():

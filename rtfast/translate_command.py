@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import rtfast
-from rtfast.cli import UserError, blaming_the_user, file_name, whole_number
+from rtfast.cli import UserError, a_name, blaming_the_user, file_name, option, whole_number
 from rtfast.line_files import LineReader, LineWriter
 from rtfast.progress import progress
 from rtfast.words import text_of
@@ -34,11 +34,15 @@ LINES = 512
 #: num_return_sequences.
 _OPTIONS = ("num_beams", "num_return_sequences", "length_penalty", "no_repeat_ngram_size", "repetition_penalty",
             "max_new_tokens")
+#: What messages of the library call something else.
+_TYPED = {field: option(field) for field in (*_OPTIONS, "src_lang", "tgt_lang", "max_batch_tokens")} | {
+    "decoder_input_ids": "--target-prefix", " where do_sample is False": ""}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="*", help="sentences, a translation each; without any: the lines of the input")
-    parser.add_argument("--model", metavar="MODEL", help="a folder, or a name on the hub (default: English-Spanish)")
+    parser.add_argument("--model", metavar="MODEL", type=a_name,
+                        help="a folder, or a name on the hub (default: English-Spanish)")
     group = parser.add_argument_group("files")
     group.add_argument("--input", metavar="FILE", type=file_name, help="lines to translate (default, and -: stdin)")
     group.add_argument("--output", metavar="FILE", type=file_name, help="where to write them (default, and -: stdout)")
@@ -82,18 +86,18 @@ def run(arguments: argparse.Namespace) -> None:
 
 def check_together(arguments: argparse.Namespace) -> None:
     """Raise UserError for options that another one makes void."""
-    for name in ("input", "output"):
-        if arguments.text and getattr(arguments, name) is not None:
-            raise UserError(f"--{name} cannot be given with text on the command line")
+    for field in ("input", "output"):
+        if arguments.text and getattr(arguments, field) is not None:
+            raise UserError(f"{option(field)} cannot be given with text on the command line")
     if (arguments.resume or arguments.force) and arguments.output is None:
         raise UserError(f"--{'resume' if arguments.resume else 'force'} needs --output FILE")
     if arguments.resume and arguments.force:
         raise UserError("--resume cannot be given with --force: one keeps the output, the other does not")
     if arguments.stream and len(arguments.text) != 1:
         raise UserError(f"--stream needs one sentence on the command line, got {len(arguments.text)}")
-    for name in ("num_beams", "num_return_sequences", "scores", "length_penalty"):
-        if arguments.stream and getattr(arguments, name):
-            raise UserError(f"--{name.replace('_', '-')} cannot be given with --stream")
+    for field in ("num_beams", "num_return_sequences", "scores", "length_penalty"):
+        if arguments.stream and getattr(arguments, field):
+            raise UserError(f"{option(field)} cannot be given with --stream")
 
 
 def translate_lines(translator: Translator, arguments: argparse.Namespace) -> None:
@@ -106,7 +110,8 @@ def translate_lines(translator: Translator, arguments: argparse.Namespace) -> No
                 progress(arguments.progress, reader.size, reader.typed or writer.seen) as shown:
             reader.skip(writer.done)
             while chunk := reader.chunk(LINES):
-                translations = translator([line for _, line in chunk], [f"line {number}" for number, _ in chunk])
+                translations = translator([line for _, line in chunk],
+                                          [f"{reader.name}: line {number}" for number, _ in chunk])
                 writer.write([line for lines in translations for line in lines])
                 shown.advance(len(chunk), translator.tokens, reader.read_bytes)
 
@@ -115,25 +120,26 @@ class Translator:
     """Called with sentences, their translations as lines; `tokens` is then how many words these have."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        with blaming_the_user():
+        with blaming_the_user(options=_TYPED):
             self._model = rtfast.load(arguments.model)
             if self._model.tokenizer is None:
                 raise UserError(f"{arguments.model}: this model has no tokenizer; rtfast generate --ids takes ids")
             if arguments.src_lang is not None or arguments.tgt_lang is not None:
                 self._model = self._model.for_languages(arguments.src_lang, arguments.tgt_lang)
         self._tokenizer = self._model.tokenizer
-        self._options = {name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None}
+        self._options = {field: getattr(arguments, field) for field in _OPTIONS
+                         if getattr(arguments, field) is not None}
         # A line of input gives one of output unless the command line says otherwise: the model's options do not.
         self._many, self._scores = arguments.num_return_sequences or 1, arguments.scores
         self._options = {**getattr(self._tokenizer, "target_options", {}), **self._options,
                          "num_return_sequences": self._many}
-        self._truncation, self._prefix = arguments.truncation, arguments.target_prefix
+        self._truncation = arguments.truncation
+        with blaming_the_user("--target-prefix"):
+            self._prefix = None if arguments.target_prefix is None else self._model.prefix_ids(arguments.target_prefix)
         self._max_batch_tokens, self._shipped = arguments.max_batch_tokens, arguments.model is None
         self.tokens = 0
-        try:
+        with blaming_the_user(options=_TYPED):
             self._model.generation.merged(**self._options)
-        except (TypeError, ValueError) as error:
-            raise UserError(as_options(str(error))) from error
 
     def __call__(self, sentences: Sequence[str], where: Sequence[str]) -> list[list[str]]:
         """Lines for each of the sentences; where: begins the message of an error in each."""
@@ -147,30 +153,32 @@ class Translator:
         full = [i for i, words in enumerate(ids) if words]
         out, self.tokens = [[""] * self._many for _ in sentences], 0
         if full:
-            with blaming_the_user():
+            with blaming_the_user(options=_TYPED):
                 found = self._generated([ids[i] for i in full])
             for i, lines in zip(full, found, strict=True):
                 out[i] = [self._line(hypothesis, sentences[i]) for hypothesis in lines]
         return out
 
     def stream(self, sentence: str) -> Iterator[str]:
-        """The pieces of one translation."""
-        with blaming_the_user():
-            yield from self._model.stream(
-                sentence, truncation=self._truncation, decoder_input_ids=self._prefix_ids(), **self._options)
+        """The pieces of one translation; none of an empty sentence."""
+        if not sentence.strip():
+            return
+        begun = False
+        with blaming_the_user(options=_TYPED):
+            for piece in self._model.stream(sentence, truncation=self._truncation, decoder_input_ids=self._prefix,
+                                            **self._options):
+                yield as_written(piece, sentence) if self._shipped and not begun else piece
+                begun = begun or any(map(str.isalpha, piece))
 
     def _generated(self, ids: list[Any]) -> list[list[Any]]:
         """For each sentence a list of ids, or of `Hypothesis` where scores are wanted."""
         found = self._model.generate(
-            ids, decoder_input_ids=self._prefix_ids(), truncation=self._truncation,
+            ids, decoder_input_ids=self._prefix, truncation=self._truncation,
             max_batch_tokens=self._max_batch_tokens, return_dict_in_generate=self._scores, **self._options)
         found = found if self._many > 1 else [[one] for one in found]
         for row in found:  # the rules may leave fewer than were asked for
             row += [row[-1]] * (self._many - len(row))
         return found
-
-    def _prefix_ids(self) -> list[int] | list[list[int]] | None:
-        return None if self._prefix is None else self._model.prefix_ids(self._prefix)
 
     def _line(self, hypothesis: Any, sentence: str) -> str:
         words = hypothesis.ids if self._scores else hypothesis
@@ -178,13 +186,6 @@ class Translator:
         text = " ".join(text_of(self._tokenizer, words).splitlines())
         text = as_written(text, sentence) if self._shipped else text
         return f"{hypothesis.score:.6f}\t{text}" if self._scores else text
-
-
-def as_options(message: str) -> str:
-    """A message about `GenerationOptions` with the command line's names for them."""
-    for name in sorted(_OPTIONS, key=len, reverse=True):
-        message = message.replace(name, "--" + name.replace("_", "-"))
-    return message.replace(" where do_sample is False", "")
 
 
 def as_written(translation: str, text: str) -> str:

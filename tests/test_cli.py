@@ -208,6 +208,8 @@ def test_info_names_every_optional_package(prints):
     assert {"pytest", "onnx", "onnxruntime", "matplotlib"} <= set(named)
     assert {*named, "torch"} == set(info.OPTIONAL)
     text = prints("info")
+    users, _, others = text.partition("for tests, benchmarks and documentation:")
+    assert all(f" {name} " in users and f" {name} " not in others for name in info.EXTRAS) and " pytest " not in users
     for name in info.OPTIONAL:
         assert re.search(rf"^ +{name} +\S", text, re.MULTILINE)
 

@@ -433,7 +433,7 @@ def test_shortened_matrices():
     ([TEXT, "--precision", "0"], "argument --precision: must be a whole number from 1 to 15"),
     ([TEXT, "--top", "65"], "argument --top: must be a whole number from 1 to 64"),
     ([TEXT, "--width", "10"], "argument --width"), ([TEXT, "--layer", "-1"], "argument --layer"),
-    ([TEXT, "--max-new-tokens", "65"], "max_new_tokens must be from 1 to 64"),
+    ([TEXT, "--max-new-tokens", "65"], "--max-new-tokens must be from 1 to 64"),
     ([TEXT, "--target", "la", "--max-new-tokens", "3"], "--max-new-tokens cannot be given with --target"),
     ([TEXT, "--target", "la xyzzy"], "--target: WordTokenizer: 'xyzzy' is not in the vocabulary"),
     (["the xyzzy"], "text: WordTokenizer: 'xyzzy' is not in the vocabulary"),
@@ -456,6 +456,14 @@ def test_a_model_without_a_tokenizer(refuses, prints, tmp_path):
     rtfast.Transformer(config, random_values(config)).save(tmp_path)
     assert refuses("hello", "--model", tmp_path) == "this model has no tokenizer: give token ids, with --ids"
     assert "    token  0  2\n    id     0  2\n" in prints("--ids", "0,", "2", "--model", tmp_path, "--step", "1,3")
+
+
+def test_html_to_stdout(prints, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = prints(TEXT, "--html", "-")
+    assert text.startswith("<!DOCTYPE html>") and text.rstrip().endswith("</html>") and not os.listdir()
+    model = rtfast.load()
+    assert text == rtfast.page.page_html(model, model.trace(TEXT, max_new_tokens=20))
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """`rtfast generate`: a model of the article's sizes, a saved one, the user's own weights and words."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from commands import command
+from commands import command, environment
 from models import random_values
 
 import rtfast
@@ -97,7 +99,16 @@ def test_generate_line_by_line():
     assert done.stdout.splitlines() == ["hola mundo", "", "hola mundo", "hola mundo", "hola mundo"]
     done = command("generate", "--ids", text="0 2\n2\n0 x\n0 2\n")
     assert done.returncode == 2 and len(done.stdout.splitlines()) == 2
-    assert done.stderr.splitlines()[-1] == "rtfast generate: line 3: --ids takes whole numbers, got '0 x'"
+    assert done.stderr.splitlines()[-1] == "rtfast generate: stdin: line 3: --ids takes whole numbers, got '0 x'"
+
+
+def test_lines_of_stdin_are_utf_8():
+    """As those of rtfast translate, whatever the locale."""
+    arguments = [sys.executable, "-m", "rtfast", "generate"]
+    done = subprocess.run(arguments, input=b"\xef\xbb\xbfhello world\nhello w\xffrld\n", env=environment(LC_ALL="C"),
+                          capture_output=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (2, b"hola mundo\n")
+    assert done.stderr == b"rtfast generate: stdin: line 2: not UTF-8: invalid start byte at byte 8\n"
 
 
 def test_generate_writes_what_the_terminal_lacks(tmp_path):
@@ -133,10 +144,10 @@ def test_a_model_shorter_than_the_default_limit(call, tmp_path):
     (["--d-model", "0", "hello"], "argument --d-model: must be a whole number of 1 or more, got '0'"),
     (["--dtype", "int8", "hello"], "argument --dtype: invalid choice: 'int8'"),
     (["--seed", "-1", "hello"], "argument --seed: must be a whole number of 0 or more"),
-    (["--d-model", "5", "hello"], "Config: d_key must be given where n_heads does not divide d_model"),
+    (["--d-model", "5", "hello"], "--d-key must be given where --heads does not divide --d-model, got"),
     (["--d-model", "8000000", "hello"], "a model of these sizes needs "),
-    (["--d-model", "99999999999", "hello"], "Config: d_model must be within 1..2147483647"),
-    (["--layers", "99999999", "hello"], "Config: n_encoder_layers must be within"),
+    (["--d-model", "99999999999", "hello"], "--d-model must be within 1..2147483647"),
+    (["--layers", "99999999", "hello"], "--layers must be within"),
     (["--max-new-tokens", "0", "hello"], "argument --max-new-tokens: must be a whole number"),
     (["--max-new-tokens", "999", "hello"], "--max-new-tokens must be at most the model's max_length of 512"),
     (["hello", "nobody"], "'nobody' is not in the vocabulary (word 2 of the text, at character 6); "

@@ -57,11 +57,11 @@ def test_blank_lines_and_ends(capsys, tmp_path, text, out):
 
 def test_errors_name_the_line(capsys, tmp_path):
     source = tmp_path / "in.txt"
-    for bad, message in ((b"hello w\xffrld", "line 3: not UTF-8"), (b"the crocodile", "line 3: "),
+    for bad, message in ((b"hello w\xffrld", "line 3: not UTF-8"), (b"the crocodile", "line 3: WordTokenizer: "),
                          (b"no " * 65, "line 3: 65 words, but the model reads at most 64 (--truncation cuts)")):
         source.write_bytes(b"hello world\n\n" + bad + b"\nhello world\n")
         status, out, err = run(capsys, "--input", source)
-        assert status == 2 and message in err and not out
+        assert status == 2 and f"rtfast translate: {source}: {message}" in err and not out
     assert run(capsys, "--input", source, "--truncation")[0] == 0
     assert "no such file" in run(capsys, "--input", tmp_path / "none.txt")[2].lower()
 
@@ -258,7 +258,9 @@ def test_options_of_generation(capsys, options):
 
 def test_prefix_and_stream(capsys):
     assert run(capsys, "--target-prefix", "la mesa", "the red house")[1].startswith("la mesa")
-    assert run(capsys, "--stream", "the red house") == (0, "la casa roja\n", "")
+    for sentence in ("the red house", "", " ", "Hello world", "Is the cat tired ?"):
+        assert run(capsys, "--stream", sentence) == run(capsys, sentence)
+    assert run(capsys, "--stream", "Hello world") == (0, "Hola mundo\n", "")
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -271,7 +273,14 @@ def test_prefix_and_stream(capsys):
     (("--src-lang", "en", "hello"), "no languages"),
     (("--num-return-sequences", "2", "hello"), "at most --num-beams 1"),
     (("--length-penalty", "2", "hello"), "--length-penalty does nothing"),
-    (("--model", "nowhere", "hello"), "nowhere"), (("--max-new-tokens", "1000", "hello"), "max_new_tokens must be")])
+    (("--model", "nowhere", "hello"), "nowhere"),
+    (("--max-new-tokens", "1000", "hello"), "--max-new-tokens must be from"),
+    (("--src-lang", "xx", "hello"), "--src-lang and --tgt-lang do nothing here"),
+    (("--target-prefix", "crocodile", "hello"), "--target-prefix: WordTokenizer: 'crocodile' is not in the vocabulary"),
+    (("--target-prefix", "la " * 70, "hello"), "--target-prefix has 70 tokens, more than"),
+    (("max_new_tokens",), "'max_new_tokens' is not in the vocabulary"),
+    (("--model", "", "x"), "--model: must be a name, got ''"), (("--input", ""), "--input: must be a name, got ''"),
+    (("--output", " "), "--output: must be a name, got ' '")])
 def test_what_does_not_fit(capsys, arguments, message):
     status, out, err = run(capsys, *arguments)
     assert status == 2 and message in err and not out
