@@ -7,7 +7,6 @@ import re
 
 import mutators
 
-import rtfast
 from rtfast import CheckpointError, checkpoint, loading
 from rtfast.families import FAMILIES, family_of
 from rtfast.huggingface_folder import INDEX_FILE
