@@ -16,6 +16,8 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, cast
 
+from rtfast.user_lines import users_level
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -140,7 +142,7 @@ def _choose() -> str:
     if name == "python":
         warnings.warn(
             f"rtfast runs on its pure-Python fallback: {NO_COMPILED_BUILD}",
-            RuntimeWarning, stacklevel=3)
+            RuntimeWarning, stacklevel=users_level())
     return name
 
 
@@ -148,7 +150,7 @@ NO_COMPILED_BUILD = (
     f"no compiled build for {platform.machine()} is installed. For the fast one, install a C compiler "
     "(Debian: apt install gcc python3-dev; macOS: xcode-select --install; Windows: Visual Studio's C++ tools with its "
     "component clang-cl) and run "
-    "'pip install --force-reinstall --no-binary rtfast rtfast', or 'pip install .' in a clone."
+    "'pip install --force-reinstall --no-cache-dir --no-binary rtfast rtfast', or 'pip install .' in a clone."
 )
 
 _active = _choose()

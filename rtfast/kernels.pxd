@@ -144,7 +144,7 @@ cdef inline Weight* pack(const real[:, ::1] weight) except NULL nogil:
 cdef inline void free(Weight* packed) noexcept nogil:
     """Give a packed weight back; NULL is fine."""
     if packed != NULL:
-        rtfast_api.free_weight(packed)
+        table().free_weight(packed)
 
 
 cdef inline int check_weight(const Weight* weight, Py_ssize_t d_in, size_t itemsize) except -1 nogil:

@@ -555,7 +555,7 @@ class Transformer:
 def _check_tokenizer(tokenizer: object) -> None:
     missing = [name for name in ("encode", "encode_target", "decode") if not callable(getattr(tokenizer, name, None))]
     if tokenizer is not None and missing:
-        raise TypeError("tokenizer must have encode(text), encode_target(text) and decode(ids), got a "
+        raise TypeError("tokenizer must have encode(text), encode_target(text) and decode(ids), got "
                         f"{type(tokenizer).__name__} without {missing[0]}")
 
 

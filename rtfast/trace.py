@@ -42,9 +42,9 @@ class Trace(Mapping[str, "Floats"]):
     width), scores and weights (n_heads, T, S). A name that a trace has not is a KeyError, and so is a pattern that
     nothing matches.
 
-    tokens: (source words, target words) as text where the model has a tokenizer, else ids. source_ids, target_ids:
-    lists of id arrays, what was read. generated: the ids that were generated first, where no target was given.
-    model: the model that was traced, None where the trace comes from a file.
+    tokens: (source words, target words) as text where the model has a tokenizer, else ids; <300> is an id that it has
+    no word for. source_ids, target_ids: lists of id arrays, what was read. generated: the ids that were generated
+    first, where no target was given. model: the model that was traced, None where the trace comes from a file.
 
     >>> import rtfast
     >>> model = rtfast.Transformer.random(rtfast.Config.article(), vocabulary=rtfast.article.VOCABULARY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,10 @@ from .inputs import Batch, check_one_length, check_pairs, one, read_source, read
 from .interventions import Interventions
 from .names import matching, selected
 from .transformer import decoder_program, encoder_program
+from .user_lines import users_level
 from .workspace import Workspace, capacity_for
 
 if TYPE_CHECKING:
-    import types
     from collections.abc import Iterable, Mapping, Sequence
 
     from rtfast.config import Config
@@ -138,20 +137,11 @@ def warn_of_nan(model: Transformer, sources: Sequence[Ids], targets: Sequence[An
             trace = take(model, one(source), one(np.asarray(target)), max_bytes=MAX_BYTES)
         except ValueError:  # too much to look at
             warnings.warn("the result is NaN; a trace of parts (include=...) tells where it appeared first",
-                          RuntimeWarning, stacklevel=_users_level())
+                          RuntimeWarning, stacklevel=users_level())
             return
         name = trace.first_nan()
         if name is not None:
             warnings.warn(
                 f"the result is NaN: it appeared first in {name} = {trace.formula(name)}",
-                RuntimeWarning, stacklevel=_users_level())
+                RuntimeWarning, stacklevel=users_level())
             return
-
-
-def _users_level() -> int:
-    """The `stacklevel` of the caller's warnings that blames the first line outside of rtfast: each of these warns."""
-    frame: types.FrameType | None = sys._getframe(1)
-    level = 1
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "rtfast":
-        frame, level = frame.f_back, level + 1
-    return level

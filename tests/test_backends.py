@@ -145,11 +145,13 @@ def test_without_compiled_modules_python_runs_with_one_warning():
     words = printed(NO_COMPILED + """
     model = rtfast.Transformer.random(rtfast.Config.article(), vocabulary=rtfast.article.VOCABULARY)
     print(rtfast.backend(), len(caught), caught[0].category.__name__, model.encode("hello world").shape)
+    print(caught[0].filename, caught[0].lineno)
     print(caught[0].message)""", RTFAST_BACKEND="")
     assert words[:5] == ["python", "1", "RuntimeWarning", "(2,", "4)"]
-    message = " ".join(words[5:])
+    assert words[5:7] == ["<string>", "10"]  # where it is imported
+    message = " ".join(words[7:])
     assert message.startswith("rtfast runs on its pure-Python fallback: no compiled build for")
-    for help in ("install a C compiler", "gcc", "pip install --force-reinstall --no-binary rtfast rtfast"):
+    for help in ("install a C compiler", "gcc", "pip install --force-reinstall --no-cache-dir --no-binary rtfast rtfast"):
         assert help in message
 
 

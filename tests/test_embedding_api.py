@@ -361,6 +361,10 @@ def linear(const kernels.real[:, ::1] x, const kernels.real[:, ::1] weight, cons
     finally:
         kernels.free(packed)
 
+def free(size_t packed):
+    with nogil:
+        kernels.free(<kernels.Weight*> packed)
+
 def softmax(const kernels.real[:, ::1] x, kernels.real[:, ::1] out):
     with nogil:
         kernels.softmax(x, out)
@@ -454,6 +458,15 @@ def test_every_function_of_the_pxd(tmp_path):
         (source / "setup.py").write_text(file.read().replace("attend", "probe"))
     build(source, tmp_path)
     assert run(tmp_path, PROBED).splitlines() == REFUSED
+    # A module may free what another has packed, before it calls anything else.
+    assert run(tmp_path, """
+import numpy as np, probe
+from c_table import table_of
+from rtfast import kernels
+probe.free(table_of(kernels.C_API).pack(np.ones((2, 3), np.float32)).value)
+probe.free(0)
+print("freed")
+""") == "freed\n"
     assert "C_API needs a compiled backend" in run(tmp_path, """
 import numpy as np, probe, warnings
 warnings.simplefilter("ignore")
