@@ -151,7 +151,8 @@ def test_without_compiled_modules_python_runs_with_one_warning():
     assert words[5:7] == ["<string>", "10"]  # where it is imported
     message = " ".join(words[7:])
     assert message.startswith("rtfast runs on its pure-Python fallback: no compiled build for")
-    for help in ("install a C compiler", "gcc", "pip install --force-reinstall --no-cache-dir --no-binary rtfast rtfast"):
+    for help in ("install a C compiler", "gcc",
+                 "pip install --force-reinstall --no-cache-dir --no-binary rtfast rtfast"):
         assert help in message
 
 
