@@ -15,6 +15,7 @@ from .backends import backend
 from .threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
+    from . import typing, weights
     from .checkpoint import CheckpointError
     from .config import Config
     from .generation_options import GenerationOptions
@@ -31,15 +32,18 @@ else:
         "Hypothesis": "search", "Trace": "trace", "Transformer": "model", "WordTokenizer": "tokenizer",
         "from_torch": "torch_modules", "load": "loading",
     }
+    _MODULES = ("typing", "weights")
 
     def __getattr__(name):
+        if name in _MODULES:
+            return importlib.import_module(f".{name}", __name__)
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
         return value
 
     def __dir__():
-        return sorted({*globals(), *_HOMES})
+        return sorted({*globals(), *_HOMES, *_MODULES})
 
 __version__ = "0.1.0"
 
@@ -53,5 +57,6 @@ def get_include() -> str:
 
 __all__ = [
     "CheckpointError", "Config", "GenerationOptions", "Hypothesis", "Trace", "Transformer", "WordTokenizer", "article",
-    "backend", "from_torch", "get_include", "get_num_threads", "kernels", "load", "set_num_threads",
+    "backend", "from_torch", "get_include", "get_num_threads", "kernels", "load", "set_num_threads", "typing",
+    "weights",
 ]

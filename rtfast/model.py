@@ -521,7 +521,7 @@ class Transformer:
         changes: name or pattern -> what goes in its place: an array of its shape or broadcast to it, or a function
         that is given a copy of it and returns that, such as `lambda weights: weights * [[[1]], [[0]]]`, which silences
         the second of two heads. Both sentences stay as they are: what the decoder reads was decided before. Weights
-        of attention may be given to hidden keys too.
+        of attention may be given to hidden keys too. Heads and "concatenated" are one array, and change together.
 
         Raises KeyError for a name that no intermediate has, ValueError and TypeError for what does not fit.
         """

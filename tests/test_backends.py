@@ -124,6 +124,11 @@ def test_the_list_of_backends():
     assert rtfast.backend() in backends.available()
 
 
+def test_modules_that_the_documentation_names_are_there_from_the_start():
+    assert printed("import rtfast; print(len(rtfast.weights.weight_shapes(rtfast.Config.article())) > 100)") == ["True"]
+    assert printed("import rtfast; print('Array' in dir(rtfast.typing), 'weights' in dir(rtfast))") == ["True", "True"]
+
+
 # Without compiled modules
 
 COMPILED_MODULES = tuple(module for module, _ in backends.BACKENDS.values() if module.startswith("rtfast._"))

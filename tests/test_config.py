@@ -120,6 +120,12 @@ def test_only_one_form_of_norm():
         make(rms_norm=True, article_layer_norm=True)
 
 
+@pytest.mark.parametrize("positions", ["halves", "tensor2tensor", "learned", "relative", None])
+def test_the_articles_positional_encoding_is_a_sinusoidal_one(positions):
+    with pytest.raises(ValueError, match=f"article_positional_encoding must be False .*, got {positions!r}"):
+        make(article_positional_encoding=True, positions=positions)
+
+
 @pytest.mark.parametrize("name", ["final_norm", "embedding_norm"])
 def test_no_norm_is_none_anywhere(name):
     with pytest.raises(ValueError, match=f"{name} must be False where norm is, got True"):

@@ -259,6 +259,20 @@ def test_the_words_of_a_text(backend):
 
 # The mapping
 
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
+@pytest.mark.parametrize("words", [1, 2])
+def test_the_gate_is_what_comes_before_its_activation(backend, activation, words):
+    model, _ = random_model(small_config(gated=True, activation=activation))
+    trace = model.trace(SOURCE[:words], TARGET)
+    name = "encoder.layers.0.feed_forward"
+    x = trace["encoder.layers.0.self_attention.norm"]
+    expected = x @ model.weights[f"{name}.gate.weight"] + model.weights[f"{name}.gate.bias"]
+    assert_close(trace[f"{name}.gate"], expected, "float32")
+    assert (trace[f"{name}.gate"] < 0).any()
+    again = model.run_with(trace, {f"{name}.gate": trace[f"{name}.gate"]})
+    assert_same_bits(again["logits"], trace["logits"])
+
+
 def test_it_is_a_mapping():
     trace = random_model(small_config())[0].trace(SOURCE, TARGET)
     assert isinstance(trace, Mapping) and isinstance(trace, rtfast.Trace)

@@ -28,7 +28,8 @@ const ACTIVATIONS = {
   silu: {text: "silu", apply: (x) => x / (1 + Math.exp(-x))},
   gelu: {text: "gelu", apply: (x) => x * 0.5 * erfc(-x / Math.SQRT2)},
   gelu_tanh: {text: "gelu_tanh",
-              apply: (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))},
+              // x (1 + tanh u) / 2 in a form that keeps its digits where tanh is nearly -1
+              apply: (x) => x / (1 + Math.exp(-2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))},
 };
 
 // 2 / sqrt(pi) * integral of exp(-t^2) from x to infinity: a series near zero, a continued fraction far from it.
@@ -233,7 +234,7 @@ const HOW = {
     const open = activated(made, origin.activation, gate.value, gate);
     made.parts.push({line: [plain(open), " × ", hidden]});
     made.again = open * hidden.value;
-    made.reach = Math.abs(made.again);
+    made.reach = Math.abs(gate.value * hidden.value);
   },
 
   norm(made, cell, origin) {

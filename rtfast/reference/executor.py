@@ -215,7 +215,7 @@ class Executor:
 
     def _gate(self, op: Op, values: dict[Buffer, Array], extras: dict[str, Any]) -> Array:
         gate, hidden = np.split(values[op.inputs[0]], 2, axis=1)
-        gate = np.ascontiguousarray(gate)
+        gate = gate.copy()  # of one row it is contiguous in the input already, which a trace shows
         kernels.activate(gate.reshape(-1), self._weights.activation_code(op), gate.reshape(-1))
         with np.errstate(all="ignore"):
             product: Array = gate * hidden
