@@ -158,9 +158,9 @@ class Config:
                              f"{self.relative_buckets // 2}, got {self.relative_distance}")
         if self.rms_norm and self.article_layer_norm:
             raise ValueError("Config: rms_norm and article_layer_norm cannot both be True")
-        if self.article_positional_encoding and self.positions != "sinusoidal":
-            raise ValueError("Config: article_positional_encoding must be False where positions is not 'sinusoidal', "
-                             f"got {shown(self.positions)}")
+        if self.article_positional_encoding and self.positions in ("halves", "tensor2tensor"):
+            raise ValueError("Config: article_positional_encoding must be False where positions is "
+                             f"{self.positions!r}, got True")
         for name in ("final_norm", "embedding_norm"):
             if getattr(self, name) and not self.norm:
                 raise ValueError(f"Config: {name} must be False where norm is, got True")

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from commands import command, environment
+from commands import TESTS, command, environment
 from models import random_values
 
 import rtfast
@@ -106,7 +106,7 @@ def test_lines_of_stdin_are_utf_8():
     """As those of rtfast translate, whatever the locale."""
     arguments = [sys.executable, "-m", "rtfast", "generate"]
     done = subprocess.run(arguments, input=b"\xef\xbb\xbfhello world\nhello w\xffrld\n", env=environment(LC_ALL="C"),
-                          capture_output=True, check=False, timeout=120)
+                          cwd=TESTS, capture_output=True, check=False, timeout=120)
     assert (done.returncode, done.stdout) == (2, b"hola mundo\n")
     assert done.stderr == b"rtfast generate: stdin: line 2: not UTF-8: invalid start byte at byte 8\n"
 
