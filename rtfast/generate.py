@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rtfast.config import Config
     from rtfast.generation_options import Limits
+    from rtfast.logits_rules import Rules
     from rtfast.screening import Screening
     from rtfast.search import Hypothesis
     from rtfast.typing import Ids
@@ -97,23 +98,30 @@ def search(workspace: Workspace, decoders: tuple[int, int, Screening | None], op
         found, bad = beam_search.run(), beam_search.bad
         return found, None if bad is None else (bad, 0)
     many = options.num_return_sequences
-    sources = list(range(n))
+    steps_of_all = one_by_one(steps, options, rules, limits, prompts, places, scores=scores, stop=stop,
+                              at_once=STEPS_AT_ONCE)
+    for _ in steps_of_all:
+        pass
+    hypotheses, bad = steps_of_all.hypotheses, steps_of_all.bad
+    found = [[one] for one in hypotheses] if many == 1 else [
+        hypotheses[i:i + many] for i in range(0, len(hypotheses), many)]
+    return found, None if bad is None else divmod(bad, many)
+
+
+def one_by_one(steps: DecoderSteps, options: GenerationOptions, rules: Rules, limits: Limits, prompts: Ids,
+               places: Sequence[int], *, scores: bool = False, stop: Callable[[list[int]], object] | None = None,
+               at_once: int = 1) -> Sampling | GreedySearch:
+    """The search without beams, to be iterated over: each time it makes a step, or `at_once` of them. Arguments of
+    `search`."""
+    sources, many = list(range(len(prompts))), options.num_return_sequences
     if many > 1:
         sources, prompts = [b for b in sources for _ in range(many)], np.repeat(prompts, many, axis=0)
     ends: Callable[[int, list[int]], object] | None = stop and (
         lambda place, ids: stop(prompts[place, 1:].tolist() + ids))
     if options.do_sample:
         draws = [generator(options.seed, place, i) for place in places for i in range(many)]
-        one_by_one = Sampling(steps, options, rules, limits, sources, prompts, draws=draws, scores=scores, stop=ends)
-    else:
-        one_by_one = GreedySearch(steps, options, rules, limits, sources, prompts, scores=scores, stop=ends,
-                                  at_once=STEPS_AT_ONCE)
-    for _ in one_by_one:
-        pass
-    hypotheses, bad = one_by_one.hypotheses, one_by_one.bad
-    found = [[one] for one in hypotheses] if many == 1 else [
-        hypotheses[i:i + many] for i in range(0, len(hypotheses), many)]
-    return found, None if bad is None else divmod(bad, many)
+        return Sampling(steps, options, rules, limits, sources, prompts, draws=draws, scores=scores, stop=ends)
+    return GreedySearch(steps, options, rules, limits, sources, prompts, scores=scores, stop=ends, at_once=at_once)
 
 
 def generator(seed: int | None, place: int, sample: int) -> np.random.Generator:

@@ -114,7 +114,26 @@ def read_prefixes(given: Any, name: str, config: Config, n: int) -> list[Ids]:
 
 def is_text(given: Any) -> bool:
     """Whether sentences are text: a string, or a list of strings."""
-    return isinstance(given, str) or (isinstance(given, (list, tuple)) and bool(given) and isinstance(given[0], str))
+    return isinstance(given, str) or (are_strings(given) and bool(given))
+
+
+def are_strings(given: object) -> bool:
+    """Whether it is a list of strings, perhaps an empty one."""
+    return isinstance(given, (list, tuple)) and all(isinstance(sentence, str) for sentence in given)
+
+
+def check_tokenizer(tokenizer: object) -> None:
+    """Raise TypeError for what is neither None nor a tokenizer."""
+    missing = [name for name in ("encode", "encode_target", "decode") if not callable(getattr(tokenizer, name, None))]
+    if tokenizer is not None and missing:
+        raise TypeError("tokenizer must have encode(text), encode_target(text) and decode(ids), got "
+                        f"{type(tokenizer).__name__} without {missing[0]}")
+
+
+def check_stop(stop: object) -> None:
+    """Raise TypeError for stopping_criteria that are neither None nor a function."""
+    if stop is not None and not callable(stop):
+        raise TypeError(f"stopping_criteria must be callable, got {type(stop).__name__}")
 
 
 def check_switch(name: str, value: Any) -> None:

@@ -16,11 +16,9 @@ from . import backends, checkpoint, generate, inputs, tracing
 from .config import check_config, shown
 from .decoder_steps import DecoderSteps
 from .generation_options import GenerationOptions
-from .greedy_search import GreedySearch
 from .idle_workspaces import BATCH, IdleWorkspaces
 from .logits_rules import log_softmax, rules_of
 from .packing import PackedWeights
-from .sampling import Sampling
 from .screening import Screening
 from .streaming import stream_text
 from .tokenizer import WordTokenizer
@@ -75,7 +73,7 @@ class Transformer:
     def __init__(self, config: Config, weights: Mapping[str, Any], tokenizer: Tokenizer | None = None,
                  generation: dict[str, Any] | GenerationOptions | None = None) -> None:
         check_config("Transformer", config)
-        _check_tokenizer(tokenizer)
+        inputs.check_tokenizer(tokenizer)
         if config.vocab_size is None:
             raise ValueError("Transformer: config must have a vocab_size, got None; from_torch's models have no words")
         self.config = config
@@ -269,7 +267,7 @@ class Transformer:
         what `translate` returns. Raises as `generate`, before the first token; ValueError for several sentences, beams
         or targets.
         """
-        _check_stop(stopping_criteria)
+        inputs.check_stop(stopping_criteria)
         options = self._options(max_new_tokens, {"num_beams": 1, "num_return_sequences": 1, **options}, src)
         batch = inputs.read_source(src, "src", self.config, self.tokenizer, truncation)
         if not batch.single:
@@ -313,7 +311,7 @@ class Transformer:
         """
         if self.tokenizer is None:
             raise ValueError("translate: this model has no tokenizer; give it one, or generate() from ids")
-        if not isinstance(text, str) and not _are_strings(text):
+        if not isinstance(text, str) and not inputs.are_strings(text):
             raise TypeError("translate: text must be a string or a list of strings; generate() takes ids")
         if src_lang is not None or tgt_lang is not None:
             return self.for_languages(src_lang, tgt_lang).translate(
@@ -344,7 +342,7 @@ class Transformer:
     def _prefix_ids(self, name: str, text: Any) -> Any:
         if self.tokenizer is None:
             raise ValueError(f"{name}: this model has no tokenizer; give decoder_input_ids")
-        if not isinstance(text, str) and not _are_strings(text):
+        if not isinstance(text, str) and not inputs.are_strings(text):
             raise TypeError(f"{name} must be a string or a list of strings, got {shown(text)}")
         end = set(self.generation.eos_ids)
         rows = [text] if isinstance(text, str) else text
@@ -430,7 +428,7 @@ class Transformer:
                   attention: bool) -> list[list[Hypothesis]]:
         """`Hypothesis` lists, one for each sentence."""
         inputs.check_batch_tokens(max_batch_tokens)
-        _check_stop(stop)
+        inputs.check_stop(stop)
         if stop is not None and options.num_beams > 1:
             raise ValueError("stopping_criteria: no token is sure before beam search has ended; use num_beams=1")
         results: list[Any] = [None] * len(batch.sentences)
@@ -458,15 +456,10 @@ class Transformer:
 
     def _stream(self, sentences: list[Ids], prompt: Ids, options: GenerationOptions, limits: Limits,
                 rules: Rules, stop: Callable[[list[int]], object] | None) -> Iterator[int]:
-        ends: Callable[[int, list[int]], object] | None = stop and (lambda _, ids: stop(prompt[1:].tolist() + ids))
         with self._borrow(sentences, [prompt], limits.max_length - 1) as workspace:
             workspace.encode(ENCODER_WITH_MEMORY, sentences)
             steps = DecoderSteps(workspace, DECODER, DECODER_WITH_CHOICE, self._screening)
-            if options.do_sample:
-                draws = [generate.generator(options.seed, 0, 0)]
-                one_by_one = Sampling(steps, options, rules, limits, [0], prompt[None], draws=draws, stop=ends)
-            else:
-                one_by_one = GreedySearch(steps, options, rules, limits, [0], prompt[None], stop=ends)
+            one_by_one = generate.one_by_one(steps, options, rules, limits, prompt[None], [0], stop=stop)
             yield from prompt[1:].tolist()
             for _, tokens in one_by_one:
                 yield from tokens[:, 0].tolist()
@@ -550,19 +543,3 @@ class Transformer:
 
     def _borrow(self, sources: Sequence[Any], targets: Iterable[Any] = (), steps: int = 0, lanes: int = 1) -> _Borrowed:
         return self._workspaces.borrow(capacity_for(sources, targets, steps, lanes))
-
-
-def _check_tokenizer(tokenizer: object) -> None:
-    missing = [name for name in ("encode", "encode_target", "decode") if not callable(getattr(tokenizer, name, None))]
-    if tokenizer is not None and missing:
-        raise TypeError("tokenizer must have encode(text), encode_target(text) and decode(ids), got "
-                        f"{type(tokenizer).__name__} without {missing[0]}")
-
-
-def _check_stop(stop: object) -> None:
-    if stop is not None and not callable(stop):
-        raise TypeError(f"stopping_criteria must be callable, got {type(stop).__name__}")
-
-
-def _are_strings(text: object) -> bool:
-    return isinstance(text, (list, tuple)) and all(isinstance(sentence, str) for sentence in text)

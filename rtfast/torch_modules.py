@@ -27,14 +27,7 @@ def from_torch(module: Any) -> Any:
     """
     import torch
 
-    from .state_transformer import (
-        MAX_LENGTH,
-        DecoderStack,
-        EncoderStack,
-        StateDecoder,
-        StateEncoder,
-        StateTransformer,
-    )
+    from .state_transformer import StateTransformer
 
     nn = torch.nn
     if isinstance(module, nn.Transformer):
@@ -46,21 +39,25 @@ def from_torch(module: Any) -> Any:
             raise ValueError("from_torch: encoder and decoder must have one d_model, dtype and batch_first, got "
                              f"{encoder} and {decoder}")
         return StateTransformer(encoder, decoder)
-    stack: Any
-    model: Any
     if isinstance(module, nn.TransformerEncoder):
-        side, kind, stack, model = "encoder", nn.TransformerEncoderLayer, EncoderStack, StateEncoder
-    elif isinstance(module, nn.TransformerDecoder):
-        side, kind, stack, model = "decoder", nn.TransformerDecoderLayer, DecoderStack, StateDecoder
-    else:
-        raise TypeError(f"from_torch: module must be a {_KINDS}, got {type(module).__name__}")
-    _check_class("module", module, nn.TransformerEncoder if side == "encoder" else nn.TransformerDecoder)
+        return _stack(module, "encoder", nn)
+    if isinstance(module, nn.TransformerDecoder):
+        return _stack(module, "decoder", nn)
+    raise TypeError(f"from_torch: module must be a {_KINDS}, got {type(module).__name__}")
+
+
+def _stack(module: Any, side: str, nn: Any) -> Any:
+    """The StateEncoder or StateDecoder of a stack of layers."""
+    from .state_transformer import MAX_LENGTH, DecoderStack, EncoderStack, StateDecoder, StateEncoder
+
+    is_decoder = side == "decoder"
+    _check_class("module", module, nn.TransformerDecoder if is_decoder else nn.TransformerEncoder)
     _check_hooks(module)
     layers = list(module.layers)
     if not layers:
         raise ValueError(f"from_torch: the {side} must have one layer or more, got none")
     for layer in layers:
-        _check_class("layers", layer, kind)
+        _check_class("layers", layer, nn.TransformerDecoderLayer if is_decoder else nn.TransformerEncoderLayer)
     fields = [_fields(layer, nn) for layer in layers]
     for i, found in enumerate(fields):
         if found != fields[0]:
@@ -69,16 +66,18 @@ def from_torch(module: Any) -> Any:
     batch_first = fields[0].pop("batch_first")
     weights: dict[str, Array] = {}
     for i, layer in enumerate(layers):
-        _add_layer(weights, f"{side}.layers.{i}", layer, side == "decoder")
+        _add_layer(weights, f"{side}.layers.{i}", layer, is_decoder)
     if module.norm is not None:
         _check_norm(module.norm, fields[0]["d_model"], nn)
         _add_norm(weights, side, module.norm)
     config = Config(
-        None, **fields[0], n_encoder_layers=len(layers) if side == "encoder" else 0,
-        n_decoder_layers=len(layers) if side == "decoder" else 0, positions=None, output_bias=False,
+        None, **fields[0], n_encoder_layers=0 if is_decoder else len(layers),
+        n_decoder_layers=len(layers) if is_decoder else 0, positions=None, output_bias=False,
         max_length=MAX_LENGTH, final_norm=module.norm is not None,
         final_norm_eps=None if module.norm is None else module.norm.eps)
-    return model(stack(config, weights), batch_first)
+    if is_decoder:
+        return StateDecoder(DecoderStack(config, weights), batch_first)
+    return StateEncoder(EncoderStack(config, weights), batch_first)
 
 
 def _fields(layer: Any, nn: Any) -> dict[str, Any]:
