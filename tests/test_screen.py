@@ -120,6 +120,20 @@ def test_hostile_weights(screening, what):
         assert_top(*both(config, weights, 5, k), k)
 
 
+def test_norms_that_are_rounded_down(screening):
+    """Of the smallest number twice the norm is 1.41 of it, which is rounded to one: the bound would be too low."""
+    config = config_of(d_model=4, n_heads=1, d_key=4, d_value=4, n_decoder_layers=0, positions=None, norm=False,
+                       output_bias=False, embedding_scale=1.0)
+    weights = random_values(config)
+    weights["embedding.weight"][:] = 1000, 1000, 550, 0
+    weights["output.weight"][:] = 0
+    weights["output.weight"][:, 3000] = np.float32([1, 1, 0, 0]) * np.float32(2.0**-149)
+    weights["output.weight"][:, 9] = np.float32([0, 0, 3, 0]) * np.float32(2.0**-149)
+    found, logits = both(config, weights, 2, 1)
+    assert (np.argmax(logits, axis=1) == 3000).all()
+    assert_top(found, logits, 1)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20])
 def test_weights_that_bytes_cannot_say(screening, value):
     config = config_of(d_model=40, d_key=5, d_value=5)

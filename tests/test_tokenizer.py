@@ -162,6 +162,8 @@ def test_a_vocabulary_of_marks():
 def test_the_longest_mark_is_cut_at_up_to_16_characters():
     tokenizer = WordTokenizer(["SOS", "EOS", "UNK", "a", ".", "..", "-" * 16, "=" * 17], unknown="UNK")
     assert tokenizer.tokens(tokenizer.encode("a...a.a")) == ["a", "..", ".", "a", ".", "a"]
+    arrows = WordTokenizer(["SOS", "EOS", "a", "b", "-", "->"])
+    assert arrows.tokens(arrows.encode("a->b-a")) == ["a", "->", "b", "-", "a"]
     assert tokenizer.tokens(tokenizer.encode("a" + "-" * 16)) == ["a", "-" * 16]
     assert tokenizer.tokens(tokenizer.encode("=" * 17 + " a" + "=" * 17)) == ["=" * 17, "UNK"]
 
