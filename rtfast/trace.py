@@ -349,10 +349,10 @@ def rows_of(array: Floats, item: Traced, batch: Batch) -> Floats:
     return np.ascontiguousarray(array)
 
 
-def words_of(batch: Batch, tokenizer: Tokenizer | None) -> list[Any]:
+def words_of(batch: Batch, tokenizer: Tokenizer | None, source: bool) -> list[Any]:
     """The batch's tokens as text where there is a tokenizer, else as ids: a list, or one for each sentence."""
     words = []
     for ids in batch.sentences:
-        row = spelled(tokenizer, ids)
+        row = spelled(tokenizer, ids, source)
         words.append(ids.tolist() if row is None else row)
     return words[0] if batch.single else words

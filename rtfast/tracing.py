@@ -95,8 +95,8 @@ def take(model: Transformer, source: Batch, target: Batch, *, include: Patterns 
     check_size(selection.sizes(source, target, np.dtype(model.config.dtype).itemsize), max_bytes)
     workspace = Workspace(model._backend, selection.programs, model._packed,
                           capacity_for(source.sentences, target.sentences), trace=True)
-    trace = traces.Trace(source.sentences, target.sentences,
-                         (traces.words_of(source, model.tokenizer), traces.words_of(target, model.tokenizer)),
+    words = traces.words_of(source, model.tokenizer, True), traces.words_of(target, model.tokenizer, False)
+    trace = traces.Trace(source.sentences, target.sentences, words,
                          single=source.single, generated=generated, model=model)
     for which, batch in zip(PROGRAMS, (source, target), strict=True):
         program = selection.programs[which]

@@ -27,8 +27,13 @@ def text_of(tokenizer: Any, ids: Iterable[int]) -> str:
     return str(tokenizer.decode([i for i in ids if words is None or i < words]))
 
 
-def spelled(tokenizer: Any, ids: Iterable[int]) -> list[str] | None:
-    """The word of each id, <300> for one without a name; None where the tokenizer shows no words, or there is none."""
+def spelled(tokenizer: Any, ids: Iterable[int], source: bool = False) -> list[str] | None:
+    """The word of each id, <300> for one without a name; None where the tokenizer shows no words, or there is none.
+
+    source: the ids are of a source, for which a tokenizer may have other words than for a target.
+    """
+    if source:
+        tokenizer = getattr(tokenizer, "source_words", tokenizer)
     if not reads_ids(tokenizer) or not hasattr(tokenizer, "tokens"):
         return None
     ids = [int(number) for number in ids]

@@ -15,6 +15,7 @@ from models import random_values, small_config
 import rtfast
 from rtfast import CheckpointError
 from rtfast.subwords import tokenizer_of
+from rtfast.words import spelled, text_of
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed: no models of it to read")
 tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed: no tokenizer.json to read")
@@ -317,6 +318,25 @@ def test_a_model_translates_and_is_saved_with_its_tokenizer(marian, tmp_path_fac
     assert prefixed.startswith("la casa")
     again.save(folder)  # onto itself
     assert rtfast.load(folder).tokenizer.encode("hello world") == model.tokenizer.encode("hello world")
+
+
+def test_words_of_each_side(marian, pieces):
+    """Two vocabularies, the target's the larger one: all its words are in texts, and each side is shown in its own."""
+    vocabulary = json.loads((marian / "vocab.json").read_text(encoding="utf-8"))
+    own = [*list(vocabulary)[:2], *(f"extra{i}" for i in range(7)), *list(vocabulary)[2:]]
+    write(marian, "target_vocab.json", {word: i for i, word in enumerate(own)})
+    tokenizer = of(marian, "marian")
+    assert len(tokenizer) == len(own) and len(tokenizer.source_words) == len(vocabulary)
+    config = small_config(vocab_size=len(vocabulary), target_vocab_size=len(own), eos_id=0, sos_id=len(own) - 1)
+    model = rtfast.Transformer(config, random_values(config), tokenizer)
+    source, target = tokenizer.encode("hello world"), [len(own) - 1, *tokenizer.encode_target("la casa")]
+    trace = model.trace(source, target)
+    assert trace.tokens[0] == [list(vocabulary)[i] for i in source] != [own[i] for i in source]
+    assert trace.tokens[1] == [own[i] for i in target]
+    last = len(vocabulary) + 2  # no word of the source
+    assert spelled(tokenizer, [last]) == [own[last]]
+    assert spelled(tokenizer, [last], source=True) == [f"<{last}>"]
+    assert text_of(tokenizer, [last, 0]) == own[last].replace("▁", "")
 
 
 def test_a_model_of_several_languages(m2m100):

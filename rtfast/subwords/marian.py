@@ -23,8 +23,7 @@ _SPACE = "▁"
 
 def read(folder: str, config: dict[str, Any]) -> MarianTokenizer:
     """The tokenizer of a folder."""
-    words, ids = read_words(folder, "vocab.json")
-    target = (words, ids)
+    source = target = read_words(folder, "vocab.json")
     if os.path.exists(os.path.join(folder, "target_vocab.json")):
         target = read_words(folder, "target_vocab.json")
     path = os.path.join(folder, "vocab.json")
@@ -35,22 +34,39 @@ def read(folder: str, config: dict[str, Any]) -> MarianTokenizer:
         raise CheckpointError(f"{os.path.join(folder, 'tokenizer_config.json')}: pad_token must be a word, got "
                               f"{shown(special['pad'])}")
     for name in ("eos", "unk"):
-        word_id(ids, special[name], path)
+        word_id(source[1], special[name], path)
         word_id(target[1], special[name], path)
     return MarianTokenizer(read_sentencepiece(folder, "source.spm"), read_sentencepiece(folder, "target.spm"),
-                           ids, target, special)
+                           source, target, special)
+
+
+class Words:
+    """The words of one side."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._words = words
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """The piece of each id, a list of strings. Raises ValueError for one outside the vocabulary."""
+        return [self._words[i] for i in check_ids(ids, len(self._words))]
 
 
 class MarianTokenizer(OneLanguage):
-    """Text to pieces by the SentencePiece model of its side, pieces to ids by the vocabulary."""
+    """Text to pieces by the SentencePiece model of its side, pieces to ids by the vocabulary of its side."""
 
-    def __init__(self, source: Any, target: Any, ids: Mapping[str, int], target_words: tuple[list[str], dict[str, int]],
-                 special: dict[str, Any]) -> None:
-        self._source, self._target, self._ids, self._special = source, target, ids, special
-        self._words, self._target_ids = target_words
+    def __init__(self, source: Any, target: Any, source_words: tuple[list[str], dict[str, int]],
+                 target_words: tuple[list[str], dict[str, int]], special: dict[str, Any]) -> None:
+        self._source, self._target, self._special = source, target, special
+        self._ids, self._target_ids = source_words[1], target_words[1]
+        self._words = Words(target_words[0])
+        #: Names the source's ids, as the tokenizer itself does the target's.
+        self.source_words = Words(source_words[0])
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._words)
 
     def __repr__(self) -> str:
         return f"MarianTokenizer({len(self)} words)"
@@ -78,5 +94,5 @@ class MarianTokenizer(OneLanguage):
             return str(self._target.decode_pieces(pieces)).replace(_SPACE, " ").strip()
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The piece of each id, a list of strings. Raises ValueError for one outside the vocabulary."""
-        return [self._words[i] for i in check_ids(ids, len(self._words))]
+        """The piece of each id of the target, a list of strings. Raises ValueError for one outside the vocabulary."""
+        return self._words.tokens(ids)
