@@ -210,7 +210,7 @@ cdef void attend_block(
     stride = scores_stride(n, out)
     score(head, q, attention.q_stride, rows, n, scores, stride, scratch)
     if (attention.mask != NULL or attention.bias != NULL or shows_all(attention) or attention.weights != NULL
-            or not attention.scale > 0):
+            or not rounded(attention.scale, out) > 0):
         for r in range(rows):
             n = visible(attention, t + r, length, n_keys)
             weigh_scores(attention, row + r, head_number, n_keys - length + t + r, at(scores, r * stride), n, n_keys, dense)

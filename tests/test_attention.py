@@ -169,6 +169,17 @@ def test_scale(backend, dtype):
 
 
 @both_dtypes
+@pytest.mark.parametrize("target", [1, 3, 9])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_scale_that_rounds_to_zero(backend, dtype, target, causal):
+    """1e-60 is 0 in float32: all scores are alike, whatever fills the last vector of a row."""
+    q, k, v = inputs((2, target, 21, 5, 3), dtype)
+    for tiny in (1e-60, 1e-320):
+        assert_same_bits(kernels.attention(q, k, v, causal=causal, scale=tiny),
+                         kernels.attention(q, k, v, causal=causal, scale=0))
+
+
+@both_dtypes
 def test_causal_is_a_mask_that_aligns_the_ends(backend, dtype):
     for target, source in ((1, 1), (1, 9), (9, 1), (5, 17), (17, 5), (33, 33), (4, 130)):
         q, k, v = inputs((2, target, source, 16, 17), dtype)
