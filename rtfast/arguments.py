@@ -85,9 +85,11 @@ def _from_object(function: str, name: str, value: Any) -> Array:
 
 def _from_plain(function: str, name: str, value: Any, dtype: DType) -> Array:
     try:
-        array = np.asarray(value)
+        array = as_array(value)
     except ValueError as error:  # ragged
         raise ValueError(f"{function}: {name} must be a rectangular list of numbers: {error}") from None
+    except TypeError as error:  # of an array in the list
+        raise TypeError(f"{function}: {name} must hold real numbers in the CPU's memory, got {error}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{function}: {name} must hold real numbers, got {array.dtype}")
     with np.errstate(over="ignore"):  # one that is too large is infinite, as IEEE 754 has it
@@ -246,7 +248,8 @@ def switch(function: str, name: str, value: Any) -> bool:
 
 def real(function: str, name: str, value: Any) -> float:
     """`value` as a Python float; TypeError for what is no number, ValueError for one that is too large."""
-    if not isinstance(value, (str, bytes, bool, np.bool_)):  # Python makes a float of these too
+    # Python makes a float of these too
+    if not isinstance(value, (str, bytes, bool, np.bool_, np.complexfloating, np.timedelta64)):
         try:
             return float(value)
         except (TypeError, ValueError):

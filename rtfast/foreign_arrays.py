@@ -20,14 +20,16 @@ def as_array(value: Any) -> Array:
     """`value` as an ndarray on its own memory where NumPy can read that, else as numpy.asarray makes one.
 
     Raises ValueError for a ragged list, and TypeError for an array that NumPy cannot read: on another device, of a type
-    that NumPy lacks (bfloat16), sparse, or one that asks for gradients.
+    that NumPy lacks (bfloat16), sparse, or one that asks for gradients; in a list too; and one with masked elements.
     """
     try:
+        if isinstance(value, np.ndarray) and type(value) is not np.ndarray and np.ma.is_masked(value):
+            raise TypeError("some of its elements are masked; fill them with value.filled(...)")
         array = np.asarray(value)
         if array.dtype.hasobject and not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
             array = _from_dlpack(value)
     except Exception as error:
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)) and isinstance(error, ValueError):
             raise
         raise TypeError(f"{_named(value)}: {error}") from None
     return array

@@ -430,7 +430,7 @@ def positional_encoding(length: int, d_model: int, article: bool = False, dtype:
     article = switch("positional_encoding", "article", article)
     try:
         wanted: Any = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         wanted = repr(dtype)
     if wanted not in FLOATS:
         raise TypeError(f"positional_encoding: dtype must be float32 or float64, got {wanted}")

@@ -176,6 +176,28 @@ def test_tensors_that_numpy_cannot_read(backend):
             kernels.softmax(tensor)
     with pytest.raises(TypeError, match=r"softmax: x must be float32 or float64, got float16; convert with x\.astype"):
         kernels.softmax(x.half())
+    wanting = torch.ones(3, requires_grad=True)
+    for call, message in (
+            (lambda: kernels.softmax([wanting]), "softmax: x must hold real numbers in the CPU's memory"),
+            (lambda: kernels.embedding([wanting], np.eye(3)), "embedding: ids must be integers in the CPU's memory"),
+            (lambda: kernels.attention(np.eye(3), np.eye(3), np.eye(3), [wanting]), "attention: mask must be boolean")):
+        with pytest.raises(TypeError, match=message + r".*, got list: .*tensor\.detach\(\)"):
+            call()
+
+
+def test_masked_elements_are_refused(backend):
+    """What lies under a mask is no number of the caller's."""
+    x, hidden = normal((3, 3), np.float32), np.eye(3) > 0
+    masked, ids = np.ma.array(x, mask=hidden), np.ma.array([1, 2], mask=[1, 0])
+    for call, message in (
+            (lambda: kernels.softmax(masked), "softmax: x must be an array .*, got MaskedArray .*masked"),
+            (lambda: kernels.linear(x, masked), "linear: weight must be an array .*masked"),
+            (lambda: kernels.embedding(ids, x), "embedding: ids must be integers .*masked"),
+            (lambda: kernels.attention(x, x, x, np.ma.array(hidden, mask=hidden)), "attention: mask must be .*masked")):
+        with pytest.raises(TypeError, match=message):
+            call()
+    assert kernels.softmax(np.ma.array(x)).tobytes() == kernels.softmax(x).tobytes()
+    assert kernels.softmax(masked.filled(0)).tobytes() == kernels.softmax(np.where(hidden, np.float32(0), x)).tobytes()
 
 
 def test_a_list_that_is_also_an_array_is_copied():

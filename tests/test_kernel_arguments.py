@@ -277,6 +277,8 @@ REFUSED_TYPES = {
     "layer_norm: eps must be a number, got '1e-5'": lambda: kernels.layer_norm(X, eps="1e-5"),
     "layer_norm: eps must be a number, got True": lambda: kernels.layer_norm(X, eps=True),
     "add_layer_norm: eps must be a number, got b'1'": lambda: kernels.add_layer_norm(X, X, eps=b"1"),
+    "layer_norm: eps must be a number": lambda: kernels.layer_norm(X, eps=np.complex64(1 + 2j)),
+    "add_layer_norm: eps must be a number": lambda: kernels.add_layer_norm(X, X, eps=np.timedelta64(1)),
     "attention: scale must be a number, got '1'": lambda: kernels.attention(Q, K, V, scale="1"),
     "top_k: log_softmax must be True or False, got 'no'": lambda: kernels.top_k(X, 2, log_softmax="no"),
     "top_k: k must be an integer, got ndarray": lambda: kernels.top_k(X, np.array([2])),
@@ -291,6 +293,8 @@ REFUSED_TYPES = {
     "convert with mask != 0 (1 = may attend) or mask == 0 (additive mask, 0 = may attend)":
         lambda: kernels.attention(Q, K, V, FLOAT_MASK),
     "attention: mask must be boolean": lambda: kernels.attention(Q, K, V, [[1] * 7]),
+    "positional_encoding: dtype must be float32 or float64, got [('a', 'f4'), ('a', 'f4')]":
+        lambda: kernels.positional_encoding(2, 3, dtype=[("a", "f4"), ("a", "f4")]),
     "embedding: ids must be integers, got float64": lambda: kernels.embedding(np.zeros(3), W),
     "embedding: ids must be integers, got bool": lambda: kernels.embedding([True], W),
     "embedding: ids must be integers, got object": lambda: kernels.embedding([2 ** 70], W),
