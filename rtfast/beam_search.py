@@ -43,7 +43,8 @@ class BeamSearch:
 
     def run(self) -> list[list[Hypothesis]]:
         """Make the steps; of each prompt its num_return_sequences best `Hypothesis`, the best first, fewer where the
-        rules leave fewer, and an empty one with the score NaN where the logits were NaN. `bad` is the first such."""
+        rules leave fewer: where they leave no word before any has ended, the best beginning with the score -inf. And
+        an empty one with the score NaN where the logits were NaN. `bad` is the first such."""
         most = self._options.num_return_sequences
         with np.errstate(over="ignore", invalid="ignore"):
             found = self._search()
@@ -81,6 +82,10 @@ class BeamSearch:
             for s, c in np.argwhere(ended[:, :beams] & (totals[:, :beams] > NEVER / 2)).tolist():
                 _keep(hypotheses[running[s]], beams, totals[s, c] / penalty,
                       ids[s, beam[s, c], prompt_length:].tolist() + [int(tokens[s, c])])
+            # Where the rules left no word at all and nothing has ended, what there is: the best beginning.
+            for s in np.flatnonzero((totals == -np.inf).all(axis=1)).tolist():
+                if not hypotheses[running[s]]:
+                    _keep(hypotheses[running[s]], beams, -np.inf, ids[s, 0, prompt_length:].tolist())
             if length == limits.max_length:
                 break
 

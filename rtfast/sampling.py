@@ -34,6 +34,7 @@ class Sampling(GreedySearch):
             # The first whose share ends beyond the point: never one of probability 0. A NaN draws the first.
             chosen = np.minimum((ends <= points).sum(axis=1, keepdims=True), scores.shape[1] - 1)
             values = logarithms(np.take_along_axis(probabilities, chosen, axis=1)[:, 0])
+            values[(scores == LOWEST).all(axis=1)] = LOWEST  # the rules left no word: as in greedy search
         return np.take_along_axis(tokens, chosen, axis=1).T, values[None]
 
     def _candidates(self, latest: Ids, parents: list[int] | None, so_far: Ids) -> tuple[Floats, Ids]:

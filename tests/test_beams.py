@@ -135,6 +135,17 @@ def test_nan_stays_in_its_sentence(backend):
     assert [rows[0].ids, rows[2].ids] == expected
 
 
+def test_rules_that_leave_no_word_before_an_end(backend):
+    """The words until then are the result, not an empty one."""
+    model, _ = random_model(small_config(vocab_size=9, eos_id=None))
+    options = {"num_beams": 3, "no_repeat_ngram_size": 1}
+    whole = model.generate([3, 4, 5], 8, **options)
+    for n in (9, 20):
+        found = model.generate([3, 4, 5], n, return_dict_in_generate=True, **options)
+        assert found.ids == whole and len(set(whole)) == 8 and found.score == -np.inf
+    assert model.generate([[3, 4, 5], [6, 7]], 20, num_return_sequences=2, **options)[0] == [whole]
+
+
 def test_more_candidates_than_words():
     model, _ = random_model(small_config(vocab_size=5))
     rows = model.generate([1, 2], 3, num_beams=5, num_return_sequences=5)

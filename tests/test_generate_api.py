@@ -394,10 +394,11 @@ def test_errors_say_which_text(backend):
             model.score(source, target)
 
 
-def test_scores_change_no_ids_where_the_rules_leave_no_word(backend):
+@pytest.mark.parametrize("more", [{}, {"do_sample": True, "seed": 1}], ids=str)
+def test_scores_change_no_ids_where_the_rules_leave_no_word(backend, more):
     config = small_config(vocab_size=12, eos_id=None)
     model = rtfast.Transformer(config, random_values(config))
-    options = {"max_new_tokens": 16, "no_repeat_ngram_size": 1}
+    options = {"max_new_tokens": 16, "no_repeat_ngram_size": 1, **more}
     ids = model.generate([3, 4, 5], **options)
     scored = model.generate([3, 4, 5], return_dict_in_generate=True, **options)
     assert scored.ids == ids and len(ids) == 16 and scored.score == -np.inf
