@@ -320,6 +320,22 @@ def test_words_are_text(browser, tmp_path):
     assert not browser.find_elements(By.TAG_NAME, "img")
 
 
+def test_arrows_lead_from_left_to_right(browser, tmp_path):
+    """Also between words that are written from right to left."""
+    words = ["PAD", "SOS", "EOS", "مرحبا", "عالم", "שלום"]
+    config = small_config(vocab_size=len(words))
+    model = rtfast.Transformer(config, random_values(config), rtfast.WordTokenizer(words))
+    open_page(browser, tmp_path, model, model.trace([3, 4], [1, 5, 3]))
+    parts = [browser.find_element(By.CSS_SELECTOR, f"h1 {part}").rect
+             for part in ("bdi:first-child", ".arrow", "bdi:last-child")]
+    assert [part["x"] for part in parts] == sorted(part["x"] for part in parts)
+    assert browser.execute_script("""
+        const texts = [...document.querySelectorAll(".lines text")];
+        const text = texts.find((one) => /שלום.*→/.test(one.textContent));
+        const at = (part) => text.getExtentOfChar(text.textContent.indexOf(part)).x;
+        return at("ש") < at("→") && at("→") < at("مرحبا")""")
+
+
 def test_weights_that_were_left_out(browser, tmp_path, monkeypatch):
     model = random_model(small_config())[0]
     monkeypatch.setattr(page_module, "MOST_WORDS", 12)

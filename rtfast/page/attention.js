@@ -1,6 +1,8 @@
 // Attention drawn as lines between two columns of words, and the cross-attention of all layers and heads.
 
 const ROW = 34, TOP = 26, MOST_LINES = 1500;
+// Between words, in a line from left to right: without the mark two Arabic words would change places, and it not.
+const ARROW = "\u200e→";
 
 // parent: an element that is filled; sides: what is written above the two columns; title: for those who cannot see.
 class LinePicture {
@@ -28,7 +30,8 @@ class LinePicture {
       const middle = SIDE + MIDDLE / 2, curve = `M${SIDE} ${a}C${middle} ${a} ${middle} ${b} ${SIDE + MIDDLE} ${b}`;
       picture.append(svg("path", {d: curve,
         "stroke-width": (0.5 + 8 * weight).toFixed(2), "stroke-opacity": (0.08 + 0.8 * weight).toFixed(3),
-        "data-i": i, "data-j": j}, svg("title", {}, `${this.rows[i]} → ${this.columns[j]}: ${shortNumber(weight)}`)));
+        "data-i": i, "data-j": j},
+      svg("title", {}, `${this.rows[i]} ${ARROW} ${this.columns[j]}: ${shortNumber(weight)}`)));
     }
     this.rows.forEach((word, i) => picture.append(this.word(word, "row", i, SIDE - 12, y(i, this.rows.length), "end")));
     this.columns.forEach((word, j) => picture.append(
@@ -74,7 +77,7 @@ class LinePicture {
 function readingWords() {
   return data.target.map((word, t) => {
     const next = data.following[t];
-    return next ? `${word.word} → ${next.word}` : word.word;
+    return next ? `${word.word} ${ARROW} ${next.word}` : word.word;
   });
 }
 

@@ -27,7 +27,8 @@ function intro() {
   const facts = [["width d_model", c.d_model], ["heads", c.n_heads], ["feed-forward d_ff", c.d_ff],
     ["layers", `${c.n_encoder_layers} + ${c.n_decoder_layers}`], ["words", c.target_words], ["numbers", c.dtype]];
   const heading = data.title.length > 90 ? "h1.long" : "h1";
-  return el("div.intro", {}, el(heading, {}, source, " ", el("span.arrow", {}, "→"), " ", target),
+  return el("div.intro", {}, el(heading, {}, el("bdi", {}, source), " ", el("span.arrow", {}, "→"), " ",
+    el("bdi", {}, target)),
   el("p.lead", {}, "The whole way of a transformer, from words to words, with every number that it computed. It " +
     "follows “Attention Is All You Need” and can be read beside “The Random Transformer”."),
   el("p.lead", {}, "Choose any number to see how it came about: its terms, their sum computed again, and a way back " +
