@@ -137,6 +137,33 @@ def test_every_name_has_one_place_and_an_origin(fields):
     assert all(step["say"] and "{" not in step["say"] for step in (*found["walk"], *blocks))
 
 
+def says(**fields):
+    """{name of an intermediate or step, of blocks their kind and side: what the page says about it}."""
+    found = embedded(page_html(*traced(fields)))["walk"]
+    blocks = [block for step in found for layer in step.get("layers", ())[:1] for block in layer["blocks"]]
+    texts = {entry["name"]: f"{entry['title']}: {entry['say']}" for step in (*found, *blocks)
+             for entry in step["names"]}
+    return texts | {step["id"]: step["say"] for step in (*found, *blocks)}
+
+
+def test_what_it_says_is_so_of_every_kind_of_model():
+    """Biases of distances, gates, scales and positions only where the model has them."""
+    plain, t5 = says(), says(**CONFIGS["T5"], attention_scale=1.0)
+    layer, cross = "encoder.layers.0", "decoder.layers.0.cross_attention.scaled_scores"
+    assert "a learned bias" in t5[f"{layer}.self_attention.scaled_scores"]
+    assert "a learned bias" not in t5[cross]  # T5's cross-attention has none
+    assert "leaves the scores" in t5[cross] and "multiplied by" in plain[cross]
+    hidden, gated = f"{layer}.feed_forward.hidden", f"{layer}.feed_forward.gated"
+    assert "relu sets" in plain[hidden] and "gelu_tanh" not in t5[hidden] and "gelu_tanh bends" in t5[gated]
+    assert gated not in plain and "negative" not in says(gated=True, activation=None)[gated]
+    assert "third" in t5["encoder-layers-0-feed_forward"] and "third" not in plain["encoder-layers-0-feed_forward"]
+    assert "activation" not in says(activation=None)["encoder-layers-0-feed_forward"]
+    assert "told its place" in plain["encoder-input"]
+    assert "how far apart" in t5["encoder-input"] and "told of none" in says(positions=None)["encoder-input"]
+    assert "times" not in t5["encoder.input"] and "times 2" in says(positions=None, embedding_scale=2)["encoder.input"]
+    assert "first layer" in plain["encoder.input"] and "first layer" not in says(embedding_norm=True)["encoder.input"]
+
+
 def test_the_order_is_that_of_the_paper():
     found = embedded(page_html(*traced()))
     assert [step["id"] for step in found["walk"]] == [

@@ -25,8 +25,7 @@ PARTS = {
     "value": ("Value V", "What each word hands over when it is looked at: {memory} times W_V."),
     "scores": ("Scores Q Kᵀ", "Query times key, for every pair: how well what a row's word looks for fits what a "
                               "column's word offers."),
-    "scaled_scores": ("Scaled scores", "Long vectors make large products, and these would make softmax all or nothing; "
-                                       "so each score is multiplied by {scale}{biased}.{mask}"),
+    "scaled_scores": ("Scaled scores", "{scale}{biased}.{mask}"),
     "weights": ("Attention weights", "Softmax turns each row of scores into shares that add up to 1: how much of its "
                                      "attention the row's word gives to each column's word.{article_softmax}"),
     "heads": ("Heads", "Each row mixes the values of all words by its weights. That is the head's output."),
@@ -36,7 +35,7 @@ PARTS = {
                              "way and each sublayer only has to say what changes."),
     "norm": ("Norm", "{norm}"),
     "gate": ("Gate", "A second product that decides how much of each hidden number passes."),
-    "gated": ("Gated hidden layer", "The activated gate times the hidden numbers."),
+    "gated": ("Gated hidden layer", "{gated}"),
     "hidden": ("Hidden layer", "Every word on its own: its vector times W₁; {d_model} numbers become "
                                "{d_ff}{activation}."),
     "feed_forward_output": ("Output", "Back to {d_model} numbers, times W₂."),
@@ -68,7 +67,7 @@ def walk(config: Config, trace: Trace) -> list[dict[str, Any]]:
         "say": "A model reads numbers. The text is cut into tokens, and each token becomes its place in the "
                "vocabulary: its id."}]
     for side in ("encoder", "decoder"):
-        steps += [_input(side, take), _stack(side, config, trace, take)]
+        steps += [_input(side, config, take), _stack(side, config, trace, take)]
         steps[-1]["names"] = take(f"{side}.norm")
     if any(name.endswith(".cross_attention.weights") for name in trace):
         steps.append({"id": "cross", "kind": "cross", "title": "Which word looks at which", "paper": "3.2.3",
@@ -90,10 +89,12 @@ _WORDS = ("After the last layer each row is turned into a number for every word 
           "ends. Move the slider to follow.")
 
 
-def _input(side: str, take: Callable[..., list[dict[str, Any]]]) -> dict[str, Any]:
+def _input(side: str, config: Config, take: Callable[..., list[dict[str, Any]]]) -> dict[str, Any]:
     whose = "source" if side == "encoder" else "target"
-    say = ("An id says nothing about a word, a vector can. Attention sees no order, so each vector is also told its "
-           "place." if side == "encoder" else
+    order = {"relative": "Attention sees no order: here its scores will be told how far apart two words are.",
+             None: "Attention sees no order, and this model is told of none."}
+    place = order.get(config.positions, "Attention sees no order, so each vector is also told its place.")
+    say = (f"An id says nothing about a word, a vector can. {place}" if side == "encoder" else
            "The decoder reads what has been said so far, from the start token on, in the same way.")
     return {"id": f"{side}-input", "kind": "matrices", "title": f"{whose.capitalize()} vectors",
             "paper": "3.4 and 3.5", "say": say,
@@ -123,6 +124,7 @@ def _block(prefix: str, config: Config, trace: Trace,
     causal = side == "decoder" and part == "self_attention"
     mask = (" Hatched cells lie in the future: they are masked, so that no word sees what comes after it."
             if causal else "")
+    biased = config.positions == "relative" and part == "self_attention"
     memory = "the encoder's vector of a source word" if part == "cross_attention" else "its vector"
     title, section = BLOCKS[part]
     norm_last = not config.norm_first
@@ -130,11 +132,12 @@ def _block(prefix: str, config: Config, trace: Trace,
         *(() if norm_last else ("norm",)), "query", "key", "value", "scores", "scaled_scores", "weights", "heads",
         "concatenated", "gate", "hidden", "gated", "output", "residual", *(("norm",) if norm_last else ()))]
     extra = [name for name in trace if name.startswith(f"{prefix}.") and name not in order]
-    names = take(*order, *extra, mask=mask, memory=memory)
+    names = take(*order, *extra, mask=mask, memory=memory, biased=_BIASED * biased)
     if not names:
         return None
     return {"id": prefix.replace(".", "-"), "prefix": prefix, "kind": part, "title": title, "paper": section,
-            "say": _SAYS[part].format(n_heads=_heads(config), causal=" so far" * causal), "names": names}
+            "say": _SAYS[part].format(n_heads=_heads(config), causal=" so far" * causal, network=_network(config)),
+            "names": names}
 
 
 _SAYS = {
@@ -142,13 +145,19 @@ _SAYS = {
                       "{n_heads}.",
     "cross_attention": "Each word of the target looks at the source sentence: the query comes from the decoder, keys "
                        "and values from the encoder, {n_heads}.",
-    "feed_forward": "Two linear layers with an activation between them, the same for every position, think over what "
-                    "attention has gathered.",
+    "feed_forward": "{network}, the same for every position, think over what attention has gathered.",
 }
+_BIASED = ", and a learned bias for the distance of the two words is added"
 
 
 def _heads(config: Config) -> str:
     return f"in {config.n_heads} heads at once" if config.n_heads > 1 else "in one head"
+
+
+def _network(config: Config) -> str:
+    if config.gated:
+        return "Two linear layers side by side, one of them a gate for the other, and a third after them"
+    return "Two linear layers" + " with an activation between them" * (config.activation is not None)
 
 
 def _entry(name: str, facts: dict[str, Any]) -> dict[str, Any]:
@@ -160,25 +169,34 @@ def _entry(name: str, facts: dict[str, Any]) -> dict[str, Any]:
         title = "Norm after the last layer"
     elif name.endswith(".embedding.norm"):
         title = "Norm of the embedding"
+    elif part == "input" and facts["embedding_norm"]:
+        title = "Vectors before their norm"
     return {"name": name, "title": title, "say": say.format(**facts)}
 
 
 def _facts(config: Config) -> dict[str, Any]:
     """What the sentences need to know of the config."""
     scale = f"{1 / math.sqrt(config.d_key):.4g}, which is 1 / √{config.d_key}"
+    scale = scale if config.attention_scale is None else f"{config.attention_scale:.6g}"
+    activated = f"{config.activation} {_ACTIVATIONS[config.activation]}" if config.activation else ""
+    scaled = "" if config.embedding_scale == 1 else f", times {config.embedding_scale:.6g}"
     return {
-        "mask": "", "memory": "its vector", "n_heads": config.n_heads, "d_model": config.d_model, "d_ff": config.d_ff,
-        "scaled": "" if config.embedding_scale == 1 else f", times {config.embedding_scale:.6g}",
+        "mask": "", "memory": "its vector", "biased": "", "n_heads": config.n_heads,
+        "d_model": config.d_model, "d_ff": config.d_ff, "scaled": scaled,
         "positions": _positions(config),
         "input": ("Word vector plus position: which word it is, and where it stands."
                   if config.positions not in (None, "relative") else
-                  f"Each word's id picks its row of the table of word vectors, times {config.embedding_scale:.6g}."),
-        "scale": scale if config.attention_scale is None else f"{config.attention_scale:.6g}",
-        "biased": " and a learned bias for the distance of the two words is added" * (config.positions == "relative"),
+                  f"Each word's id picks its row of the table of word vectors{scaled}."),
+        "embedding_norm": config.embedding_norm,
+        "scale": ("This model leaves the scores as large as they are" if config.attention_scale == 1 else
+                  "Long vectors make large products, and these would make softmax all or nothing; so each score is "
+                  f"multiplied by {scale}"),
         "article_softmax": (" As in the article, the row's maximum is not subtracted first." *
                             config.article_softmax),
         "norm": _norm(config), "output_scale": f"{config.output_scale:.6g}",
-        "activation": f", and {config.activation} " + _ACTIVATIONS[config.activation] if config.activation else "",
+        "activation": f", and {activated}" if activated and not config.gated else "",
+        "gated": (f"Of the gate's numbers {activated}. Then e" if activated else "E") +
+                 "ach number of the gate is multiplied by the hidden one in its place.",
         "tied": ", the product of its state with that word's embedding" * config.tie_embeddings,
     }
 
