@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SHARES, SIGNED = "viridis", "cividis"
 #: Cells that have their numbers written into them, at most, along each side.
 MOST_NUMBERS = 8
+#: Letters of a word that are written: a longer one would leave the picture no room.
+MOST_LETTERS = 24
 
 
 def plot_attention(trace: Trace, name: str, head: int | None = None, ax: Any = None, *, numbers: bool | None = None,
@@ -278,8 +280,9 @@ def _ink(image: Any, value: float) -> str:
 
 
 def _plain(word: str) -> str:
-    """A word that matplotlib writes as it is: $ begins no formula, what cannot be seen is escaped."""
-    return visible(word).replace("$", r"\$")
+    """A word that matplotlib writes as it is: $ begins no formula, what is unseen is escaped, an endless one cut."""
+    text = visible(word)
+    return (text if len(text) <= MOST_LETTERS else text[:MOST_LETTERS - 1] + "…").replace("$", r"\$")
 
 
 def _percent(share: float) -> str:

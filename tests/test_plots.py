@@ -233,6 +233,16 @@ def test_words_that_mean_something_to_matplotlib():
     assert plots._plain("a\nb") == "a\\nb"
 
 
+def test_long_words_leave_room():
+    words = ["SOS", "EOS", "x" * 200, "$" * 200]
+    model = rtfast.Transformer.random(small_config(vocab_size=4, sos_id=0, eos_id=1, pad_id=None), vocabulary=words)
+    figure = model.trace([2, 3], [0, 2]).plot_alignment().figure
+    figure.canvas.draw()  # warns, which is an error here, where the axes have no room
+    axes = figure.axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["x" * 23 + "…", r"\$" * 23 + "…"]
+    assert axes.get_window_extent().width > 100
+
+
 def test_pyplot_and_settings_are_left_alone(trace, model, tmp_path):
     """In a process of its own: pyplot is not even imported, rcParams stay, and no display is needed."""
     code = f"""
