@@ -144,6 +144,10 @@ def test_a_wrong_number_is_noticed(browser, shipped):
     browser.execute_script("const t = rtfast.tensors.get(arguments[0]); t.values[0] *= 1.001", name)
     show(browser, name, 0, 0, 0).click()
     assert "more apart" in panel(browser)[2]
+    said, around = browser.execute_script("""
+        const of = (selector) => getComputedStyle(document.querySelector(selector)).color;
+        return [of(".verdict .differ dd"), of("body")]""")
+    assert said == around  # as dark as text is: the orange of numbers has too little contrast
     show(browser, name, 0, 0, 1).click()
     assert "the same" in panel(browser)[2]
 
