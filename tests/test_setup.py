@@ -1,7 +1,9 @@
-"""setup.py as on Windows: which compiler it takes, with which flags. Source archives of the same bytes."""
+"""setup.py as on Windows: which compiler it takes, with which flags. Source archives: same bytes, nothing missing."""
 
 import importlib
 import os
+import shutil
+import subprocess
 import sys
 import sysconfig
 import tarfile
@@ -98,3 +100,14 @@ def test_a_source_archive_of_another_day_has_the_same_bytes(script, tmp_path, mo
         names = ["package", "package/a.py", "package/b.py", "package/folder", "package/folder/c.py"]
         assert archive.getnames() == names
         assert {member.mtime for member in archive} == {1700000000}
+
+
+@pytest.mark.skipif(not shutil.which("git") or not (ROOT / ".git").exists(), reason="no clone, or no git")
+def test_a_source_archive_has_every_file(tmp_path):
+    """What README and CONTRIBUTING.md tell to run, and the tests of it, are there too."""
+    git = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    subprocess.run([sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path], cwd=ROOT,
+                   env={**os.environ, "RTFAST_PURE": "1"}, capture_output=True, check=True)
+    listed = (tmp_path / "rtfast.egg-info" / "SOURCES.txt").read_text(encoding="utf-8").splitlines()
+    assert {path for path in git.stdout.splitlines() if not path.startswith((".ci/", ".git"))} <= set(listed)
+    assert not [path for path in listed if path.endswith((".so", ".pyc"))]
