@@ -19,6 +19,7 @@ try:
 except ImportError:
     torch = None
 try:
+    import onnx  # noqa: F401  makes the graph that it runs
     import onnxruntime
 except ImportError:
     onnxruntime = None
