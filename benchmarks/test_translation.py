@@ -72,11 +72,15 @@ def test_translation(measure, threads, marian, case):
                 return model.generate(ids, attention_mask=(ids != marian_model.PAD).long(), num_beams=beams,
                                       min_new_tokens=TOKENS, max_new_tokens=TOKENS)
 
+        same_too = sum(a == b for a, b in zip(transform()[:, 1:].tolist(), found, strict=True))
+        assert same_too >= 0.9 * n, f"only {same_too} of {n} sentences are transformers'"
         others["transformers"] = transform
     tokens = n * beams * TOKENS
     weights = 4 * (TARGET_WORK * TOKENS * -(-n // 64) + SOURCE_WORK)
     row = measure("translation", case, translate, others, threads=threads, rounds=3,
                   flops=2 * (tokens * TARGET_WORK + sum(map(len, rows)) * SOURCE_WORK), bytes=weights)
+    if "transformers" in others:
+        row["ratio_transformers"] = row["peers"]["transformers"] / row["seconds"]
     rate = n * TOKENS
     print(f"{case}, {threads} threads: {rate / row['seconds']:.0f} tokens/s, same ids {same} of {n}, " + ", ".join(
         f"{name} {rate / seconds:.0f} ({seconds / row['seconds']:.2f}x)" for name, seconds in row["peers"].items()))
