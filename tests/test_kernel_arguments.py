@@ -382,3 +382,14 @@ def test_a_number_that_is_too_large_is_infinite_without_a_warning(backend):
 def test_out_may_be_an_operand(backend):
     a = np.array([[1.0, 2.0], [3.0, 4.0]])
     assert kernels.matmul(a, a, out=a) is a and a.tolist() == [[7, 10], [15, 22]]
+
+
+@pytest.mark.parametrize("name", [name for name in backends.available() if name != "python"])
+def test_a_packed_weight_made_by_hand(name):
+    """What `kernels.pack` returns tells its class: no size of it may wrap around."""
+    make = type(backends.load(name).pack(np.ones((2, 3), np.float32)))
+    for d_in, d_out in ((2**61, 8), (3, 2**63 - 10), (2**32, 2**32), (-1, 3), (0, 2**62)):
+        with pytest.raises(MemoryError, match=re.escape(f"no room for a weight ({d_in}, {d_out})")):
+            make(d_in, d_out, np.dtype(np.float32))
+    with pytest.raises(TypeError, match="dtype must be float32 or float64, got int32"):
+        make(2, 3, np.dtype(np.int32))
