@@ -122,10 +122,11 @@ class Forced:
 
 
 class Renormalize:
-    """The scores become log-probabilities again; the last of the rules."""
+    """The scores become log-probabilities again, but for rows whose every word is excluded; the last of the rules."""
 
     def __call__(self, scores: Floats, ids: Ids) -> None:
-        log_softmax(scores, out=scores)
+        left = scores.max(axis=1) != LOWEST
+        scores[left] = log_softmax(scores[left])
 
 
 class Rules:

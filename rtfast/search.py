@@ -100,7 +100,8 @@ def without(excluded: Ids, values: Floats, tokens: Ids, k: int) -> tuple[Floats,
 def top_k(scores: Floats, k: int) -> tuple[Floats, Ids]:
     """The k largest of each row of scores (R, V), descending: values (R, k) and places (R, k).
 
-    Of equal scores the one of the lower place comes first. For any k, where `kernels.top_k` has a limit.
+    Of equal scores the one of the lower place comes first, and NaN before all numbers, as by `kernels.top_k`; but k may
+    be any number.
     """
     rows, width = scores.shape
     k = min(k, width)
@@ -119,9 +120,10 @@ def top_k(scores: Floats, k: int) -> tuple[Floats, Ids]:
     values = np.take_along_axis(scores, places, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
     values, places = np.take_along_axis(values, order, axis=1), np.take_along_axis(places, order, axis=1)
-    # Where others equal the k-th, chance took the ones above: rarely more than a row. A NaN is no k-th.
-    for row in np.flatnonzero((scores >= values[:, -1:]).sum(axis=1) > k):
-        places[row] = np.argsort(-scores[row], kind="stable")[:k]
+    # Where others equal the k-th, chance took the ones above: rarely more than a row. NaN, if any, is among the values.
+    again = ((scores >= values[:, -1:]).sum(axis=1) > k) | np.isnan(values).any(axis=1)
+    for row in np.flatnonzero(again):
+        places[row] = np.lexsort((-scores[row], ~np.isnan(scores[row])))[:k]
         values[row] = scores[row, places[row]]
     return values, places
 

@@ -135,10 +135,11 @@ def test_nan_stays_in_its_sentence(backend):
     assert [rows[0].ids, rows[2].ids] == expected
 
 
-def test_rules_that_leave_no_word_before_an_end(backend):
+@pytest.mark.parametrize("more", [{}, {"renormalize_logits": True}], ids=str)
+def test_rules_that_leave_no_word_before_an_end(backend, more):
     """The words until then are the result, not an empty one."""
     model, _ = random_model(small_config(vocab_size=9, eos_id=None))
-    options = {"num_beams": 3, "no_repeat_ngram_size": 1}
+    options = {"num_beams": 3, "no_repeat_ngram_size": 1, **more}
     whole = model.generate([3, 4, 5], 8, **options)
     for n in (9, 20):
         found = model.generate([3, 4, 5], n, return_dict_in_generate=True, **options)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cases import assert_same_bits, epsilon, normal, precise, skip_unless_bits_are_promised
 
-from rtfast import backends, kernels
+from rtfast import backends, kernels, search
 
 both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 SIZES = (1, 2, 15, 16, 17, 63, 64, 65, 127, 129, 257, 1021, 32000)
@@ -105,3 +105,19 @@ def test_arguments():
             kernels.top_k(np.ones(3), k)
     with pytest.raises(TypeError, match="top_k: x must"):
         kernels.top_k(np.ones(3, np.int8), 1)
+
+
+@pytest.mark.parametrize("width", [1, 5, 70, 5000])
+def test_the_search_chooses_the_same(width):
+    """`rtfast.search.top_k`, for any k: ties, infinities and NaN in the same order."""
+    rng = np.random.default_rng(width)
+    for special in (None, np.nan, np.inf, -np.inf):
+        for share in (0.01, 0.5, 1):
+            x = rng.integers(-5, 5, (3, width)).astype(np.float32)
+            if special is not None:
+                x[rng.random(x.shape) < share] = special
+            for k in (1, 3, 8):
+                values, places = kernels.top_k(x, k)
+                found, chosen = search.top_k(x.copy(), k)
+                assert np.array_equal(chosen, places), (special, share, k)
+                assert np.array_equal(found, values, equal_nan=True)
