@@ -10,9 +10,12 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from . import article, kernels
-from .backends import backend
-from .threads import get_num_threads, set_num_threads
+from .command_start import refusing_in_one_line
+
+with refusing_in_one_line():
+    from . import article, kernels
+    from .backends import backend
+    from .threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from . import typing, weights

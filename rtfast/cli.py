@@ -209,9 +209,10 @@ def _complain(program: str, message: str, status: int) -> int:
 
 
 def note(line: str) -> None:
-    """Print a line on stderr, if there is one."""
-    with contextlib.suppress(OSError, AttributeError):
-        print(line, file=sys.stderr, flush=True)
+    """Print a line on stderr, if there is one: without, `print` would take stdout."""
+    with contextlib.suppress(OSError):
+        if sys.stderr is not None:
+            print(line, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -227,6 +227,31 @@ def test_info_where_the_environment_chooses():
     assert "threads   3 (RTFAST_NUM_THREADS=3)" in text
 
 
+@pytest.mark.parametrize("how", [["-m", "rtfast"], ["-mrtfast"], ["rtfast"]])
+@pytest.mark.parametrize("variable, message", [
+    ({"RTFAST_BACKEND": "foo"}, "RTFAST_BACKEND=foo: backend must be one of avx512, avx2, neon, baseline, python, got"),
+    ({"RTFAST_NUM_THREADS": "0"}, "RTFAST_NUM_THREADS must be a whole number from 1 to 128, got '0'")])
+def test_a_wrong_variable_is_said_in_one_line(tmp_path, how, variable, message):
+    """As the script, too, that pip writes. A program gets the exception."""
+    (tmp_path / "rtfast").write_text("import sys\nfrom rtfast.cli import main\nsys.exit(main())\n")
+    for arguments in ([], ["info"]):
+        done = subprocess.run([sys.executable, *how, *arguments], env=environment(**variable), cwd=tmp_path, text=True,
+                              capture_output=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"rtfast: {message}") and done.stderr.count("\n") == 1
+    code = "try:\n import rtfast\nexcept ValueError as error:\n print(error)"
+    for arguments in (["-c", code], ["-c", code, "rtfast"]):
+        assert subprocess.run([sys.executable, *arguments], env=environment(**variable), cwd=tmp_path, text=True,
+                              capture_output=True, check=True).stdout.startswith(message)
+
+
+@posix
+def test_without_stderr_no_message_is_among_the_answers():
+    done = subprocess.run(["/bin/sh", "-c", f"'{sys.executable}' -m rtfast translate crocodile 2>&-"],
+                          env=environment(), cwd=TESTS, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 def test_info_without_a_compiled_build(prints, monkeypatch):
     monkeypatch.setattr(backends, "available", lambda: ["python"])
     assert "The python backend is slow: no compiled build" in prints("info")
