@@ -25,6 +25,7 @@ import numpy as np
 import rtfast
 from rtfast import article, bench_compare, info, kernels, roofline
 from rtfast.cli import UserError, blaming_the_user, whole_number
+from rtfast.paths import write_file
 
 if TYPE_CHECKING:
     import argparse
@@ -67,8 +68,11 @@ def run(arguments: argparse.Namespace) -> int | None:
                         f"{', '.join(name for name, _ in offered)}")
     earlier = None if arguments.compare is None else bench_compare.read(arguments.compare)
     if arguments.json is not None:
+        there = os.path.exists(arguments.json)
         with blaming_the_user("--json"), open(arguments.json, "a"):
             pass  # better to know now than after the measuring
+        if not there:
+            os.remove(arguments.json)
     if must_restart(threads):
         return restart(arguments, threads)
     rtfast.set_num_threads(threads)
@@ -78,9 +82,8 @@ def run(arguments: argparse.Namespace) -> int | None:
     if earlier is not None:
         print("\n".join(bench_compare.lines(earlier, report, arguments.compare, duration)))
     if arguments.json is not None:
-        with blaming_the_user("--json"), open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
-            file.write("\n")
+        with blaming_the_user("--json"):
+            write_file(arguments.json, f"{json.dumps(report, indent=2)}\n".encode())
     return None
 
 

@@ -7,7 +7,6 @@ their first and last columns; layers and heads count from 0, as in the names of 
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -187,5 +186,5 @@ def write_html(model: Transformer, trace: Trace, path: str) -> None:
     from rtfast.page import write_page
 
     with blaming_the_user("--html"):
-        write_page(model, trace, path)
-        print(f"{path}: {os.path.getsize(path):,} bytes")
+        size = write_page(model, trace, path)
+        print(f"{path}: {size:,} bytes")

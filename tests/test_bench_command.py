@@ -47,6 +47,20 @@ def test_bench_on_the_python_backend(tmp_path):
     assert report["roofline"] is None and report["rows"][0]["of_roofline"] is None
 
 
+@pytest.mark.parametrize("before", [None, "old"])
+def test_bench_interrupted_leaves_no_file_or_the_old_one(call, tmp_path, monkeypatch, before):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "figures.json"
+    if before is not None:
+        path.write_text(before)
+    monkeypatch.setattr(bench, "must_restart", lambda threads: False)
+    monkeypatch.setattr(bench, "table", interrupt)
+    assert call("bench", "--quick", "--json", path)[0] == 130
+    assert [file.read_text() for file in tmp_path.iterdir()] == ([] if before is None else [before])
+
+
 @pytest.mark.parametrize("place", range(len(bench.cases())))
 def test_bench_compares_equals(place):
     """Every row's two sides agree."""

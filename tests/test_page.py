@@ -1,10 +1,13 @@
 """The page: its data are the trace's and the model's own numbers, its text is safe, its size is kept."""
 
 import base64
+import errno
 import fnmatch
 import json
 import os
 import re
+import stat
+import subprocess
 
 import numpy as np
 import pytest
@@ -250,6 +253,35 @@ def test_the_shipped_model_fits(tmp_path):
     assert found["weights_left_out"] is None
     assert {stored["dtype"] for name, stored in found["weights"].items() if ".layers." in name} == {"float16"}
     assert found["title"] == "the red house → la casa roja"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes, links and pipes of POSIX")
+def test_a_page_is_whole_or_as_it_was(tmp_path, monkeypatch):
+    """Also what a link leads to; its mode stays. A pipe is written to."""
+    model = rtfast.load()
+    trace, path, link = model.trace("the red house"), tmp_path / "page.html", tmp_path / "link.html"
+    path.write_text("old")
+    path.chmod(0o600)
+    link.symlink_to(path)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for given, written in ((path, path), (link, path), (tmp_path / "new.html", tmp_path / "new.html")):
+        with pytest.raises(OSError, match=f"No space left on device: '{re.escape(str(written))}'"):
+            write_page(model, trace, given)
+    assert path.read_text() == "old" and sorted(os.listdir(tmp_path)) == ["link.html", "page.html"]
+    monkeypatch.undo()
+    size = write_page(model, trace, link)
+    assert link.is_symlink() and path.stat().st_size == size and stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(FileNotFoundError, match="none/page.html'"):
+        write_page(model, trace, tmp_path / "none" / "page.html")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["wc", "-c", pipe], stdout=subprocess.PIPE) as reader:
+        assert write_page(model, trace, pipe) == size == int(reader.stdout.read().split()[0])
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 @pytest.mark.parametrize("words, text", [

@@ -12,7 +12,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from rtfast.paths import path_of
+from rtfast.paths import path_of, write_file
 
 from .data import page_data
 
@@ -50,14 +50,13 @@ def page_html(model: Transformer, trace: Trace, *, weights: bool | None = None) 
 
 
 def write_page(model: Transformer, trace: Trace, path: StrPath, *, weights: bool | None = None) -> int:
-    """Write `page_html(model, trace, weights=weights)` to the file `path`; returns its size in bytes.
+    """Write `page_html(model, trace, weights=weights)` to the file `path`, whole or not at all; returns its bytes.
 
     Raises as that, TypeError for a path that is none, OSError.
     """
     path = path_of(path)
     text = page_html(model, trace, weights=weights).encode()
-    with open(path, "wb") as file:
-        file.write(text)
+    write_file(path, text)
     return len(text)
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
+from rtfast.paths import replacing
+
 from .files import JSON, SENTENCEPIECE, read_config
 from .missing import MissingTokenizer
 
@@ -65,4 +67,5 @@ class Origin(NamedTuple):
             if name in _OPTIONAL and not os.path.exists(source):
                 continue
             if not (os.path.exists(target) and os.path.samefile(source, target)):
-                shutil.copyfile(source, target)
+                with open(source, "rb") as file, replacing(target) as copy:
+                    shutil.copyfileobj(file, copy)
