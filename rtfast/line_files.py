@@ -133,6 +133,8 @@ class LineWriter:
             return
         if os.path.exists(path) and not resume and not force:
             raise UserError(f"{path}: is there already; --resume goes on where it ends, --force overwrites it")
+        if resume and os.path.exists(path) and not os.path.isfile(path):  # reading a device or a pipe may never end
+            raise UserError(f"{path}: is no regular file, which --resume reads to its end")
         with blaming_the_user():
             mode = "r+b" if resume and os.path.exists(path) else "wb"
             self._file = open(path, mode, buffering=0)  # noqa: SIM115 (closed by __exit__)

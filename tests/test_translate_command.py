@@ -167,6 +167,16 @@ def test_a_resume_with_nothing_to_do_cuts_half_a_line(capsys, tmp_path):
     assert target.read_text() == "hola mundo\n"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes and devices of POSIX")
+def test_only_a_file_is_resumed(capsys, tmp_path):
+    """Reading a device or a pipe to its end, as a resume does with a file, may take for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "in.txt").write_text("hello world\n")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        status, out, err = run(capsys, "--input", tmp_path / "in.txt", "--output", path, "--resume")
+        assert (status, out) == (2, "") and err.startswith(f"rtfast translate: {path}: is no regular file")
+
+
 def elsewhere():
     """How to start a process that finds the installed rtfast, not the repository's."""
     paths = os.pathsep.join(path for path in sys.path if path)
