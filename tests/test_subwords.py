@@ -185,8 +185,10 @@ def test_languages_of_tokenizer_json(tmp_path, kind, codes, source, target, opti
         expected = [*map(tokenizer.token_to_id, form[:at]), *plain, *map(tokenizer.token_to_id, form[at + 1:])]
         assert found == expected and pair.decode(found) == "hello world"
     assert pair.target_options == {options: tokenizer.token_to_id(codes[1])}
-    with pytest.raises(ValueError, match="no language 'xx'; there are 2: "):
+    with pytest.raises(ValueError, match=f"^src_lang: no language 'xx'; there are 2: {codes[0]}, {codes[1]}$"):
         ours.for_languages("xx", codes[1])
+    with pytest.raises(ValueError, match="^tgt_lang: no language ''"):
+        ours.for_languages(codes[0], "")
 
 
 # What holds for all

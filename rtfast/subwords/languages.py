@@ -18,13 +18,15 @@ class Languages:
     def __init__(self, ids: Mapping[str, int], source: str | None, target: str | None, *, after: bool = False,
                  start: bool = False) -> None:
         self.ids, self.source, self.target, self._after, self._start = ids, source, target, after, start
-        for code in (source, target):
+        for name, code in (("src_lang", source), ("tgt_lang", target)):
             if code is not None and code not in ids:
-                raise ValueError(f"no language {code!r}; there are {len(ids)}: {', '.join(list(ids)[:12])}, ...")
+                raise ValueError(f"{name}: no language {code!r}; there are {len(ids)}: "
+                                 f"{', '.join(list(ids)[:12])}{', ...' * (len(ids) > 12)}")
 
     def chosen(self, source: str | None, target: str | None) -> Languages:
         """The same with other languages; None leaves the one that is there."""
-        return Languages(self.ids, source or self.source, target or self.target, after=self._after, start=self._start)
+        source, target = self.source if source is None else source, self.target if target is None else target
+        return Languages(self.ids, source, target, after=self._after, start=self._start)
 
     def marked(self, ids: list[int], eos: int, code: str | None) -> list[int]:
         """Ids of a text with EOS and the code of its language, if that is known."""
