@@ -78,10 +78,13 @@ class Ink:
         line = show.bar(share, width)
         return self._styled("38;5;36", line.replace("#", "█").replace(".", "▏") if self.ramp is BLOCKS else line)
 
-    def legend(self) -> str:
-        """What the shades stand for, one line."""
+    def legend(self, width: int = show.ROOM) -> list[str]:
+        """What the shades stand for: one line, or two where it is wider than `width`."""
         swatches = [self.cell(share, 2) + f" {share:g}" for share in (0, 0.25, 0.5, 0.75, 1)]
-        return "shades: " + "   ".join(swatches)
+        lines = ["shades: " + show.GAP.join(swatches)]
+        if show.size(lines[0]) > width:
+            lines = ["shades: " + show.GAP.join(swatches[:2]), " " * 8 + show.GAP.join(swatches[2:])]
+        return lines
 
 
 def attention(weights: Array, rows: Sequence[str], columns: Sequence[str], ink: Ink, precision: int = 3,

@@ -102,7 +102,8 @@ class Walk:
         shape = f"({', '.join(map(str, array.shape))})"
         inputs = [f"{given} {self._weights[given]}".replace(", ", ",\xa0") if given in self._weights else given
                   for given in self.trace.inputs(name)]
-        self.page.lines(["", f"{self.ink.bold(name)} {shape}"])
+        fits = len(name) + 1 + len(shape) <= self.page.room
+        self.page.lines(["", f"{self.ink.bold(name)} {shape}"] if fits else ["", self.ink.bold(name), f"  {shape}"])
         self.page.say(f"= {self.trace.formula(name)}" + (f", from {', '.join(inputs)}" if inputs else ""))
         self.page.lines([""])
         rows, columns = self._labels(name, step)
@@ -150,7 +151,7 @@ class Walk:
     def _shaded(self, name: str, head: int, rows: Sequence[str], columns: Any) -> list[str]:
         if not self._legend:
             self._legend = True
-            self.page.lines([self.ink.legend(), ""])
+            self.page.lines([*self.ink.legend(self.page.room), ""])
         hidden = ~np.tri(len(rows), len(columns), dtype=bool) if "masked" in self.trace.formula(name) else None
         return shading.attention(self.trace[name][head], rows, columns, self.ink, self.page.precision, hidden,
                                  self.page.room)
@@ -183,7 +184,7 @@ class Walk:
         wide = max(show.size(word) for row in found for word, _ in row)
         percent = {p: show.number(100 * p, self.page.precision, self.page.precision) for row in found for _, p in row}
         digits = max(map(len, percent.values()))
-        bar = max(10, min(40, self.page.room - wide - digits - 10))
+        bar = max(1, min(40, self.page.room - wide - digits - 10))
         for i, (row, word) in enumerate(zip(found, following, strict=True)):
             self.page.lines(["", f"{i}. after {self.ink.bold(self.target[i])}"])
             for candidate, p in row:
@@ -196,10 +197,12 @@ class Walk:
         if trace.generated is None:
             given, likeliest = trace.target_ids[0][1:].tolist(), trace["logits"].argmax(axis=1)
             self.page.say("The target was given. Beside it, the likeliest word in each of its places:")
-            self.page.lines(["", f"{self._text}  {self.ink.arrow}  {' '.join(self._words(given))}",
-                             f"likeliest: {' '.join(self._words(likeliest))}"])
+            self.page.lines([""])
+            self.page.say(f"{self._text}  {self.ink.arrow}  {' '.join(self._words(given))}")
+            self.page.say(f"likeliest: {' '.join(self._words(likeliest))}")
             return
         ids = list(trace.generated)
-        self.page.lines(["", f"{self._text}  {self.ink.arrow}  {self.ink.bold(self.ink.word(self._spell(ids)))}"])
+        self.page.lines([""])
+        self.page.say(f"{self._text}  {self.ink.arrow}  {self.ink.bold(self.ink.word(self._spell(ids)))}")
         if not end.intersection(ids):
             self.page.say(f"It stopped after {len(ids)} words without one that ends a sentence (--max-new-tokens).")
