@@ -136,10 +136,10 @@ class LineWriter:
         if resume and os.path.exists(path) and not os.path.isfile(path):  # reading a device or a pipe may never end
             raise UserError(f"{path}: is no regular file, which --resume reads to its end")
         with blaming_the_user():
-            mode = "r+b" if resume and os.path.exists(path) else "wb"
-            self._file = open(path, mode, buffering=0)  # noqa: SIM115 (closed by __exit__)
+            there = resume and os.path.exists(path)
+            self._file = open(path, "r+b" if there else "wb", buffering=0)  # noqa: SIM115 (closed by __exit__)
             self.seen = self._file.isatty()
-            if resume:
+            if there:
                 self.done, self._end = _whole_lines(self._file, together)
 
     def __enter__(self) -> LineWriter:

@@ -110,14 +110,15 @@ def test_a_line_that_is_too_long(capsys, tmp_path, monkeypatch):
 # Resuming
 
 @pytest.mark.parametrize("there, done", [
-    ("", 0), ("hola", 0), ("hola mundo\n", 1), ("hola mundo\nbuenos dí", 1), ("x\ny\nz\n", 3)])
+    (None, 0), ("", 0), ("hola", 0), ("hola mundo\n", 1), ("hola mundo\nbuenos dí", 1), ("x\ny\nz\n", 3)])
 def test_resume(capsys, tmp_path, there, done):
     source, target = tmp_path / "in.txt", tmp_path / "out.txt"
     source.write_text("hello world\ngood morning\n\nthe red house\n")
-    target.write_text(there, encoding="utf-8")
+    if there is not None:
+        target.write_text(there, encoding="utf-8")
     assert run(capsys, "--input", source, "--output", target, "--resume") == (0, "", "")
     whole = ["hola mundo", "buenos días", "", "la casa roja"]
-    assert target.read_text(encoding="utf-8").splitlines() == [*there.splitlines()[:done], *whole[done:]]
+    assert target.read_text(encoding="utf-8").splitlines() == [*(there or "").splitlines()[:done], *whole[done:]]
     assert run(capsys, "--input", source, "--output", target, "--resume")[0] == 0  # nothing is left to do
     assert len(target.read_text(encoding="utf-8").splitlines()) == 4
 
