@@ -93,10 +93,10 @@ def test_no_copy_is_made(backend, make):
     """A copy would show: the array is larger than all else that the call takes."""
     values = np.zeros((4096, 512), np.float32)
     given = make(values)
-    kernels.argmax(given)
+    kernels.embedding([1], given)
     tracemalloc.start()
     try:
-        kernels.argmax(given)
+        kernels.embedding([1], given)  # not argmax: before 2.0 NumPy copies for it what may not be written
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
