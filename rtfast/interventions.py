@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rtfast.inputs import Batch
-    from rtfast.program import Program, Traced
+    from rtfast.program import Op, Program, Traced
     from rtfast.typing import Change, Executor, Floats
     from rtfast.workspace import Workspace
 
@@ -32,13 +32,15 @@ class Interventions:
     def run(self, executor: Executor) -> None:
         """The ops of a program that was prepared, stopping where something changes."""
         which, done = self._which, 0
-        items = [item for item in self._program.traced if item.name in self._changes]
+        changed: dict[Op, list[Traced]] = {}
+        for item in self._program.traced:
+            if item.name in self._changes:
+                changed.setdefault(item.op, []).append(item)
         for i, op in enumerate(self._program.ops):
-            changed = [item for item in items if item.op is op]
-            if changed:
+            if op in changed:
                 executor.run_ops(which, done, i + 1)
                 done = i + 1
-            for item in changed:  # what the op computes on the way first, its output last
+            for item in changed.get(op, ()):  # what the op computes on the way first, its output last
                 self._change(executor, i, item)
         executor.run_ops(which, done, len(self._program.ops))
 

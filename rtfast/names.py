@@ -19,7 +19,10 @@ def is_pattern(name: str) -> bool:
 def matching(patterns: Patterns, names: Iterable[str]) -> list[str]:
     """The names, in their order, that one of the patterns matches; patterns: a string or several."""
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    # Whole names, of which there may be as many as a trace has, are not tried one after the other.
+    whole, several = {one for one in patterns if not is_pattern(one)}, [one for one in patterns if is_pattern(one)]
+    return [name for name in names
+            if name in whole or any(fnmatch.fnmatchcase(name, pattern) for pattern in several)]
 
 
 def selected(names: Iterable[str], include: Patterns | None = None, exclude: Patterns | None = None) -> list[str]:
@@ -40,7 +43,8 @@ def selected(names: Iterable[str], include: Patterns | None = None, exclude: Pat
         if not hasattr(patterns, "__iter__") or not all(isinstance(pattern, str) for pattern in patterns):
             raise TypeError(f"{argument} must be None, a name or pattern, or a list of those, got {given!r}")
         patterns = list(patterns)
-        idle = [pattern for pattern in patterns if not matching(pattern, names)]
+        known = set(names)
+        idle = [one for one in patterns if one not in known and not (is_pattern(one) and matching(one, names))]
         if idle:
             raise ValueError(f"{argument}: no intermediate matches {idle[0]!r}; the first are {', '.join(names[:3])}")
         chosen[argument] = set(matching(patterns, names))

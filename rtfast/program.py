@@ -157,7 +157,7 @@ class Program:
             if made is None or made in placed:
                 continue
             fit = [s for s, (dimension, _) in enumerate(slots)
-                   if reuse and dimension == made.dimension and last_use[owner[s]] < i]
+                   if dimension == made.dimension and last_use[owner[s]] < i] if reuse else []
             if fit:
                 slot = min(fit, key=lambda s: abs(slots[s][1] - made.width))
                 slots[slot] = (made.dimension, max(slots[slot][1], made.width))

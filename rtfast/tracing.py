@@ -46,7 +46,8 @@ class Selection:
         """Let a run keep these only."""
         names = set(names)
         for program in self.programs:
-            program.traced = [item for name, item in self.items.items() if name in names and item.op in program.ops]
+            ops = set(program.ops)
+            program.traced = [item for name, item in self.items.items() if name in names and item.op in ops]
 
     def sizes(self, source: Batch, target: Batch, itemsize: int) -> dict[str, int]:
         """{name: bytes} of what is wanted."""
@@ -63,7 +64,8 @@ class Selection:
             if not found:
                 raise KeyError(f"no intermediate is named or matches {key!r}; list(trace) shows them")
             by_name.update((name, change) for name in found)
-        self.names = [name for name in self.items if name in {*self.names, *by_name}]
+        wanted = {*self.names, *by_name}
+        self.names = [name for name in self.items if name in wanted]
         changed_ops = {self.items[name].op for name in by_name}
         self.keep({*self.names, *(name for name, item in self.items.items() if item.extra and item.op in changed_ops)})
         return by_name
@@ -98,12 +100,13 @@ def take(model: Transformer, source: Batch, target: Batch, *, include: Patterns 
     words = traces.words_of(source, model.tokenizer, True), traces.words_of(target, model.tokenizer, False)
     trace = traces.Trace(source.sentences, target.sentences, words,
                          single=source.single, generated=generated, model=model)
+    wanted = set(selection.names)
     for which, batch in zip(PROGRAMS, (source, target), strict=True):
         program = selection.programs[which]
         on_the_way = Interventions(workspace, which, program, batch, changes) if changes else None
         (workspace.encode if which == ENCODER else workspace.decode)(which, batch.sentences, on_the_way)
         for item in program.traced:
-            if item.name in selection.names:
+            if item.name in wanted:
                 array = traces.shaped(workspace.traced(which, item), item, batch)
                 trace.put(traces.described(item, source.single), array)
     return trace

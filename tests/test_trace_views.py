@@ -1,11 +1,14 @@
 """What a trace tells of a run: parts by pattern, steps, likeliest words, alignment, the lens, and how large it gets."""
 
+import time
+
 import numpy as np
 import pytest
 from cases import assert_same_bits, skip_unless_bits_are_promised
 from models import assert_close, model_of_fewer_words, random_model, small_config
 
 import rtfast
+from rtfast.names import selected
 from rtfast.page.data import page_data
 from rtfast.subwords.missing import MissingTokenizer
 
@@ -45,6 +48,15 @@ def test_include_and_exclude(backend):
         assert list(part) == [name for name in whole if wanted(name)]
         for name in part:
             assert_same_bits(part[name], whole[name], name)
+
+
+def test_as_many_names_as_a_deep_model_has_take_linear_time():
+    """`run_with` asks for all of a trace's by name."""
+    every = [f"encoder.layers.{i}.feed_forward" for i in range(4000)]
+    started = time.perf_counter()
+    assert selected(every, include=[*every[::-1], "*.[0-9].*"], exclude=[every[3], *every[10:]]) \
+        == every[:3] + every[4:10]
+    assert time.perf_counter() - started < 10
 
 
 @pytest.mark.parametrize("options, error, message", [
