@@ -54,6 +54,14 @@ def random_model(config, seed=0):
     return rtfast.Transformer(config, weights), PlainTransformer(config, weights)
 
 
+def model_with_logits(logits, dtype="float32"):
+    """A model whose logits are these, one for each word, whatever it reads."""
+    config = small_config(vocab_size=len(logits), dtype=dtype)
+    weights = random_values(config)
+    weights["output.weight"][...], weights["output.bias"][...] = 0, logits
+    return rtfast.Transformer(config, weights)
+
+
 def random_ids(config, shape, seed=0):
     """Words of the vocabulary but SOS, EOS and 0, which serves as padding."""
     return np.random.default_rng(seed).integers(3, config.vocab_size, shape)

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from cases import assert_same_bits, skip_unless_bits_are_promised
-from models import ragged_ids, random_ids, random_model, small_config, threads
+from models import model_with_logits, ragged_ids, random_ids, random_model, small_config, threads
 
 import rtfast
+from rtfast import beam_search
+from rtfast.generation_options import GenerationOptions, Limits
 from rtfast.model import DECODER, ENCODER_WITH_MEMORY
 from rtfast.workspace import Capacity, Workspace
 
@@ -153,3 +155,33 @@ def test_more_candidates_than_words():
     assert len({tuple(ids) for ids in rows}) == len(rows)
     with pytest.raises(ValueError, match="needs a vocabulary of at least 4 words"):
         random_model(small_config(vocab_size=3))[0].generate([1, 2], num_beams=2, eos_token_id=[0, 1, 2])
+
+
+def test_of_equal_hypotheses_the_first_comes_first(backend):
+    model = model_with_logits(np.zeros(7))
+    rows = model.generate([3, 4], 3, num_beams=2, num_return_sequences=2, eos_token_id=[0, 1])
+    assert rows == [[0], [1]]
+
+
+def test_what_goes_on_from_no_beginning_is_no_hypothesis(backend):
+    """At first there is one beginning; where only one word may follow it, the other beams have none."""
+    model = model_with_logits(np.zeros(7))
+    assert model.generate([3, 4], 1, num_beams=3, num_return_sequences=3, forced_eos_token_id=1) == [[1]]
+
+
+def test_renormalized_scores_count_the_words_that_are_left(backend):
+    model = model_with_logits(np.zeros(7))
+    options = {"num_beams": 2, "return_dict_in_generate": True, "suppress_tokens": [0, 3]}
+    assert model.generate([3, 4], 1, **options).score == pytest.approx(-np.log(7))
+    assert model.generate([3, 4], 1, renormalize_logits=True, **options).score == pytest.approx(-np.log(5))
+
+
+@pytest.mark.parametrize("early_stopping, length_penalty, goes_on", [
+    (True, 1.0, False), (False, 1.0, False), ("never", 1.0, True), (False, -1.0, True), ("never", -1.0, True)])
+def test_when_a_full_sentence_is_decided(early_stopping, length_penalty, goes_on):
+    """The running beam, of two tokens and -1, gets to -0.5 now and -0.1 with ten tokens; or to -2 and -10."""
+    options = GenerationOptions(num_beams=2, early_stopping=early_stopping, length_penalty=length_penalty)
+    worst = np.float32(-0.3 if length_penalty > 0 else -3.0)
+    undecided = beam_search._undecided([[(np.float32(-0.1), [5]), (worst, [6])]], np.array([-1.0], np.float32), 2,
+                                       Limits(1, 0, 11), options)
+    assert undecided.tolist() == [goes_on]

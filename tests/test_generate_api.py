@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from models import model_of_fewer_words, ragged_ids, random_ids, random_model, random_values, small_config
+from models import model_of_fewer_words, model_with_logits, ragged_ids, random_ids, random_model, random_values, small_config
 
 import rtfast
 from rtfast import GenerationOptions, Hypothesis
@@ -364,6 +364,21 @@ def test_generation_config_json(tmp_path):
         path.write_bytes(content)
         with pytest.raises(rtfast.CheckpointError, match="generation_config.json: "):
             rtfast.load(tmp_path / "m")
+
+
+def test_the_first_token_is_no_eos_where_one_is_asked_for(backend):
+    model = model_with_logits([0.0, 1.0, 9.0, 5.0, 2.0])
+    assert model.generate([3, 4], 4) == [2]
+    assert model.generate([3, 4], 4, min_new_tokens=1) == model.generate([3, 4], 4, min_length=2) == [3, 2]
+    assert model.generate([3, 4], 4, min_new_tokens=1, num_beams=2) == [3, 2]
+
+
+@pytest.mark.parametrize("n", [1, 62, 63, 64, 65, 190])
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "top_k": 1}], ids=str)
+def test_many_suppressed_words(backend, n, options):
+    """The likeliest of what is left, also where more are suppressed than the kernel finds at once."""
+    model = model_with_logits(np.arange(200.0, 0.0, -1.0))
+    assert model.generate([3, 4], 3, suppress_tokens=range(n), eos_token_id=None, **options) == [n] * 3
 
 
 def test_an_id_that_is_null_is_none(tmp_path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from models import random_model, small_config
+from models import model_with_logits, random_model, small_config
 
 import rtfast
 from rtfast import logits_rules
@@ -85,6 +85,14 @@ def test_equal_scores_at_the_edge_of_top_k(model):
     counts = np.bincount(np.ravel(rows), minlength=200)
     assert_drawn_from(counts, distribution(weights["output.bias"], top_k=5))
     assert (counts[:10] > 0).all() and not counts[10:].any()
+
+
+@pytest.mark.parametrize("options", [
+    {"temperature": 1e-40}, {"temperature": 1e-40, "top_k": 0}, {"temperature": 1e-3, "top_k": 0, "top_p": 0.0},
+    {"temperature": 1e-3, "top_p": 0.0}], ids=str)
+def test_at_the_bounds_the_likeliest_is_drawn(options):
+    model = model_with_logits([1.0, 2.0, -3.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    assert model.generate(SOURCE, 3, do_sample=True, seed=1, eos_token_id=None, **options) == [3, 3, 3]
 
 
 def test_seeds(model):

@@ -121,3 +121,14 @@ def test_the_search_chooses_the_same(width):
                 found, chosen = search.top_k(x.copy(), k)
                 assert np.array_equal(chosen, places), (special, share, k)
                 assert np.array_equal(found, values, equal_nan=True)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 64, 70])
+def test_any_number_of_scores_with_equal_ones(k):
+    """What rules leave is searched in NumPy."""
+    for n in (1, 2, 63, 129, 1021, 9000):
+        x = np.round(normal((4, n), "float32", seed=n), 1)
+        x[2, :] = -np.inf
+        values, places = search.top_k(x, k)
+        assert np.array_equal(places, expected(x, k)), n
+        assert np.array_equal(values, np.take_along_axis(x, places, axis=1)), n
