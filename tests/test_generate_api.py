@@ -5,7 +5,15 @@ import warnings
 
 import numpy as np
 import pytest
-from models import model_of_fewer_words, model_with_logits, ragged_ids, random_ids, random_model, random_values, small_config
+from models import (
+    model_of_fewer_words,
+    model_with_logits,
+    ragged_ids,
+    random_ids,
+    random_model,
+    random_values,
+    small_config,
+)
 
 import rtfast
 from rtfast import GenerationOptions, Hypothesis
@@ -292,11 +300,31 @@ def test_attention(model):
     ({"max_new_tokens": 10**5000}, ValueError, "max_new_tokens must be within .* got an integer of 16610 bits"),
     ({"early_stopping": "a" * 10**6}, ValueError, "early_stopping must be .{,200}$"),
     ({"return_dict_in_generate": 2**64}, TypeError, "return_dict_in_generate must be True or False"),
-    ({"decoder_start_token_id": 10**6}, ValueError, "decoder_start_token_id must be below")],
+    ({"decoder_start_token_id": 10**6}, ValueError, "decoder_start_token_id must be below"),
+    ({"do_sample": True, "temperature": "hot"}, TypeError, "temperature must be a number, got 'hot'"),
+    ({"eos_token_id": []}, ValueError, "eos_token_id must be an id, or one or more, got an empty list"),
+    ({"min_new_tokens": 2, "eos_token_id": None}, ValueError, "min_new_tokens does nothing without an eos_token_id"),
+    ({"decoder_input_ids": [3] * 40}, ValueError, "41 given tokens leave none of the decoder's 40 positions")],
     ids=lambda value: str(value)[:60] if isinstance(value, dict) and 10**5000 not in value.values() else None)
 def test_options_that_do_not_fit(model, options, kind, match):
     with pytest.raises(kind, match=match):
         model.generate([3, 4], **options)
+
+
+def test_options_of_a_file_that_are_no_fields():
+    with pytest.raises(TypeError, match="GenerationOptions: fields must be a dict, got list"):
+        GenerationOptions.from_dict([])
+
+
+def test_what_is_remembered_of_options_does_not_grow(model):
+    """A service that seeds each request asks for new options for ever."""
+    other = rtfast.Transformer(model.config, model.weights)
+    for seed in range(600):
+        other.generate([3, 4], 1, do_sample=True, seed=seed)
+    assert 0 < len(other.generation._merges) <= 256
+    for n in range(1, 151):
+        other.generate([3, 4], decoder_input_ids=[3] * (n % 38), max_new_tokens=1 + n % 2)
+    assert len(other.generation.merged(max_new_tokens=1).remembered) <= 64
 
 
 @pytest.mark.parametrize("name", ["num_beams", "num_return_sequences"])

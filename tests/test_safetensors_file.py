@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rtfast.safetensors_file import DTYPES, CheckpointError, parse_json, read, write
+from rtfast.safetensors_file import DTYPES, CheckpointError, parse_json, read, stored, write
 
 #: What we refuse though the package accepts it, by words of our message.
 STRICTER = ("dtype must be one of", "is there twice", "object of dtype, shape and data_offsets",
@@ -433,3 +433,26 @@ def test_random_damage_to_good_headers(tmp_path, data):
         text[start:end] = data.draw(st.one_of(st.binary(max_size=3), st.sampled_from(
             [b"[", b"]", b"{}", b"null", b"1e2", b"-0", b"00", b"\\u0041", b"\\ud83d", b"\xc3\xa9", b"\t"])))
     compare(package, tmp_path / "f", pack(bytes(text), example()[-6:]))
+
+
+def test_a_file_that_changes_between_header_and_tensors(tmp_path):
+    """What lies in a file is read when it is asked for."""
+    path = tmp_path / "model.safetensors"
+    with open(path, "wb") as file:
+        write(file, {"a": np.arange(6, dtype=np.float32).reshape(3, 2)})
+    tensor = stored(path)["a"]
+    assert np.array_equal(tensor.rows(1, 3), [[2, 3], [4, 5]]) and tensor.rows(1, 1).shape == (0, 2)
+    with open(path, "ab") as file:
+        file.write(b"more")
+    with pytest.raises(CheckpointError, match="model.safetensors: changed while it was read"):
+        tensor.rows(0, 1)
+
+
+def test_tensors_of_the_same_bytes_and_other_types_are_not_equal(tmp_path):
+    path = tmp_path / "model.safetensors"
+    with open(path, "wb") as file:
+        write(file, {name: np.zeros((2, 2), dtype) for name, dtype in
+                     (("a", np.float32), ("b", np.float32), ("c", np.int32))} | {"d": np.zeros((2, 3), np.float32)})
+    found = stored(path)
+    assert found["a"].equals(found["b"])
+    assert not found["a"].equals(found["c"]) and not found["a"].equals(found["d"])

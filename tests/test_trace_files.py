@@ -177,6 +177,9 @@ FAULTS = {
     "negative ids": lambda about, arrays: arrays.update(source_ids=np.array([[-1, 2, 3]])),
     "ids of floats": lambda about, arrays: arrays.update(target_ids=np.ones((1, 4))),
     "sentences": lambda about, arrays: arrays.update(target_ids=np.ones((2, 4), np.int64)),
+    "sentences of a batch": lambda about, arrays: (
+        about.update(single=False, tokens=[[["a"] * arrays["source_ids"].shape[1]], [["b"] * 4] * 2]),
+        arrays.update(target_ids=np.ones((2, 4), np.int64))),
     "an array too many": lambda about, arrays: arrays.update(more=np.ones(3, np.float32)),
     "an array too few": lambda about, arrays: arrays.pop("logits"),
     "types": lambda about, arrays: arrays.update(logits=arrays["logits"].astype(np.float64)),
@@ -204,6 +207,13 @@ def test_what_is_no_json_object(tmp_path, model, kind, text):
     path = tmp_path / f"bad{kind}"
     write(path, text, good(model)[1])
     with pytest.raises(rtfast.CheckpointError):
+        rtfast.Trace.load(path)
+
+
+def test_what_is_no_text(tmp_path, model):
+    path, (_, arrays) = tmp_path / "bad.npz", good(model)
+    np.savez(path, **arrays, **{"rtfast.trace": np.frombuffer(b'{"format": 1, "\xff": 1}', np.uint8)})
+    with pytest.raises(rtfast.CheckpointError, match="bad.npz: rtfast.trace: .*can't decode byte 0xff"):
         rtfast.Trace.load(path)
 
 
