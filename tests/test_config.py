@@ -232,3 +232,8 @@ def test_messages_stay_short():
     assert len(str(error.value)) < 200
     with pytest.raises(ValueError, match="d_model must be .* got an integer of 19932 bits"):
         make(d_model=10**6000)
+
+
+def test_the_target_s_words_fit_too():
+    with pytest.raises(ValueError, match=r"Config: d_model \* target_words must be < 2\*\*48"):
+        Config(8, d_model=2**18, d_ff=8, max_length=8, d_key=1, d_value=1, target_vocab_size=2**31 - 1)

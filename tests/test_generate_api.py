@@ -18,6 +18,7 @@ from models import (
 import rtfast
 from rtfast import GenerationOptions, Hypothesis
 from rtfast.article import VOCABULARY
+from rtfast.streaming import stream_text
 from rtfast.subwords.missing import MissingTokenizer
 
 
@@ -445,3 +446,35 @@ def test_scores_change_no_ids_where_the_rules_leave_no_word(backend, more):
     ids = model.generate([3, 4, 5], **options)
     scored = model.generate([3, 4, 5], return_dict_in_generate=True, **options)
     assert scored.ids == ids and len(ids) == 16 and scored.score == -np.inf
+
+
+def test_a_source_that_is_cut_keeps_its_last_token(model):
+    source = [3 + i % 10 for i in range(45)]
+    cut = [*source[:39], source[-1]]
+    assert source[39] != source[-1]
+    for given in (source, [source, [4]]):
+        first = model.generate(given, 6, truncation=True, return_dict_in_generate=True)
+        first = first if given is source else first[0]
+        assert first == model.generate(cut, 6, return_dict_in_generate=True)
+
+
+def test_padding_at_the_end_of_a_target_whose_start_is_padding(backend):
+    """The first id of a target is its start; those at its end are none of its words."""
+    model, _ = random_model(small_config(sos_id=0, pad_id=0))
+    logits = model.logits([[3, 4]] * 2, [[0, 5, 0, 0], [0, 0, 0, 0]])
+    assert (logits != 0).any(axis=2).tolist() == [[True, True, False, False], [True, False, False, False]]
+
+
+def test_remembered_options_are_those_of_their_types(model):
+    model.generate([3, 4], 1, num_beams=1)
+    with pytest.raises(TypeError, match="num_beams must be an integer, got True"):
+        model.generate([3, 4], 1, num_beams=True)
+
+
+def test_a_character_of_several_tokens_is_streamed_whole():
+    class Bytes:
+        def decode(self, ids):
+            return bytes(ids).decode("utf-8", "replace")
+
+    assert list(stream_text("aé→".encode(), Bytes())) == ["a", "é", "→"]
+    assert "".join(stream_text("aé→".encode()[:-1], Bytes())) == "aé\ufffd"
