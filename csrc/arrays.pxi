@@ -85,7 +85,8 @@ cdef class PackedWeight:
             raise TypeError(f"dtype must be float32 or float64, got {dtype}")
         self.is_float = dtype.itemsize == 4
         nr = panel_width(<vf*> NULL) if self.is_float else panel_width(<vd*> NULL)
-        if d_in < 0 or d_out < 0 or (<double> d_out + nr) * max(d_in, <Py_ssize_t> 1) * 8 > <double> (PY_SSIZE_T_MAX // 2):
+        if d_in < 0 or d_out < 0 or d_out > PY_SSIZE_T_MAX - nr or (
+                <double> up_to(d_out, nr) * d_in * 8 > <double> (PY_SSIZE_T_MAX // 2)):
             raise MemoryError(f"no room for a weight ({d_in}, {d_out})")
         self.d_in, self.d_out, self.shape, self.dtype = d_in, d_out, (d_in, d_out), dtype
         self.bytes = <size_t> (up_to(d_out, nr) * d_in * dtype.itemsize)
