@@ -95,7 +95,6 @@ class BeamSearch:
             scores = np.take_along_axis(totals, chosen, axis=1)
             undecided = _undecided(
                 [hypotheses[s] for s in running], scores[:, 0], length - prompt_length, limits, options)
-            undecided &= ~ended.all(axis=1)
             sentences = np.flatnonzero(undecided)
             if not len(sentences):
                 break

@@ -213,8 +213,6 @@ class StoredWeight:
 
     def _converted(self, block: Array) -> Array:
         block.flags.writeable = False
-        if block.dtype.kind not in "biuf":
-            raise CheckpointError(f"{self._tensor.path}: weight {self.name} must hold real numbers, got {block.dtype}")
         try:
             return convert(self.name, block, self._dtype)
         except ValueError as error:

@@ -94,8 +94,6 @@ def _check(model: object, trace: object, weights: object) -> None:
 
 def packed_dtype(array: Array) -> str:
     """The smallest type that holds the very bits of the array's numbers: "float16", or the array's own."""
-    if array.dtype == np.float16:
-        return "float16"
     with np.errstate(over="ignore", invalid="ignore"):
         back = array.astype(np.float16).astype(array.dtype)
     return "float16" if back.tobytes() == array.tobytes() else array.dtype.name
