@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int | None:
         with blaming_the_user("--json"), open(arguments.json, "a"):
             pass  # better to know now than after the measuring
         if not there:
-            os.remove(arguments.json)
+            os.remove(os.path.realpath(arguments.json))
     if must_restart(threads):
         return restart(arguments, threads)
     rtfast.set_num_threads(threads)
