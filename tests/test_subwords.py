@@ -322,7 +322,23 @@ def test_a_model_translates_and_is_saved_with_its_tokenizer(marian, tmp_path_fac
     assert rtfast.load(folder).tokenizer.encode("hello world") == model.tokenizer.encode("hello world")
 
 
-def test_words_of_each_side(marian, pieces):
+def test_a_tokenizer_s_file_is_whole_or_as_it_was(marian, tmp_path_factory, monkeypatch):
+    model, folder = model_with(marian, of(marian, "marian")), tmp_path_factory.mktemp("saved")
+    model.save(folder)
+    (folder / "source.spm").write_bytes(b"as it was")
+    before = sorted(os.listdir(folder))
+
+    def fail(source, target):
+        target.write(source.read(10))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    with pytest.raises(OSError, match="No space left"):
+        model.save(folder)
+    assert (folder / "source.spm").read_bytes() == b"as it was" and sorted(os.listdir(folder)) == before
+
+
+def test_words_of_each_side(marian):
     """Two vocabularies, the target's the larger one: all its words are in texts, and each side is shown in its own."""
     vocabulary = json.loads((marian / "vocab.json").read_text(encoding="utf-8"))
     own = [*list(vocabulary)[:2], *(f"extra{i}" for i in range(7)), *list(vocabulary)[2:]]
