@@ -53,7 +53,11 @@ Change: TypeAlias = ArrayLike | Callable[[Any], ArrayLike]
 
 
 class Tokenizer(Protocol):
-    """What a model's tokenizer must have. Those that come along also have tokens(ids), the word of each id."""
+    """What a model's tokenizer must have.
+
+    Those that come along also have tokens(ids), the word of each id; where a source has words of its own, source_words
+    has another.
+    """
 
     def encode(self, text: str, /) -> Sequence[int]:
         """The ids of a source."""
