@@ -36,21 +36,21 @@ WITH_VNNI static inline __attribute__((always_inline)) __m512i added_fours(__m51
 #endif
 }
 
-/* upper (rows, BYTE_COLUMNS) = (x w - offsets) * x_scale * scales + bias + a norms + b errors.
- * x: (fours, rows, 4) unsigned bytes; w: a panel of signed ones. ahead: whether w comes from memory. */
+/* upper (rows,) = the largest of each row of (x w - offsets) * x_scale * scales + bias + a norms + b errors.
+ * x: (fours, rows, 4) unsigned bytes; w: a panel of signed ones. ahead: what to fetch from memory meanwhile, so many lines,
+ * 0 to 2, for each four. */
 WITH_VNNI static inline __attribute__((always_inline)) void upper_tile(
     const int rows, const uint8_t *x, const float *x_scale, const float *a, const float *b,
-    const int8_t *w, ptrdiff_t fours, int ahead, const int32_t *offsets, const float *scales, const float *bias,
-    const float *norms, const float *errors, float *upper, ptrdiff_t upper_stride) {
+    const int8_t *w, ptrdiff_t fours, const char *ahead, int lines, const int32_t *offsets, const float *scales,
+    const float *bias, const float *norms, const float *errors, float *upper, ptrdiff_t upper_stride) {
     __m512i sums[2 * BYTE_ROWS];
 #pragma GCC unroll 24
     for (int i = 0; i < 2 * rows; i++) sums[i] = _mm512_setzero_si512();
     for (ptrdiff_t k = 0; k < fours; k++) {
         const __m512i left = _mm512_loadu_si512(w), right = _mm512_loadu_si512(w + 64);
-        if (ahead) {
-            _mm_prefetch((const char *)w + 4096, _MM_HINT_T1);
-            _mm_prefetch((const char *)w + 4160, _MM_HINT_T1);
-        }
+        if (lines > 0) _mm_prefetch(ahead, _MM_HINT_T1);
+        if (lines > 1) _mm_prefetch(ahead + 64, _MM_HINT_T1);
+        ahead += 64 * lines;
 #pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
             const __m512i four = _mm512_set1_epi32(*(const int32_t *)(x + 4 * r));
@@ -61,7 +61,8 @@ WITH_VNNI static inline __attribute__((always_inline)) void upper_tile(
         x += 4 * rows;
     }
 #pragma GCC unroll 12
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < rows; r++) {
+        __m512 bounds[2];
 #pragma GCC unroll 2
         for (int j = 0; j < 2; j++) {
             const int at = 16 * j;
@@ -69,21 +70,22 @@ WITH_VNNI static inline __attribute__((always_inline)) void upper_tile(
             const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x_scale[r]), _mm512_loadu_ps(scales + at));
             __m512 out = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, _mm512_loadu_ps(bias + at));
             out = _mm512_fmadd_ps(_mm512_set1_ps(a[r]), _mm512_loadu_ps(norms + at), out);
-            out = _mm512_fmadd_ps(_mm512_set1_ps(b[r]), _mm512_loadu_ps(errors + at), out);
-            _mm512_storeu_ps(upper + r * upper_stride + at, out);
+            bounds[j] = _mm512_fmadd_ps(_mm512_set1_ps(b[r]), _mm512_loadu_ps(errors + at), out);
         }
+        upper[r * upper_stride] = _mm512_reduce_max_ps(_mm512_max_ps(bounds[0], bounds[1]));
+    }
 }
 
 #define UPPER_TILE(ROWS)                                                                                          \
     case ROWS:                                                                                                    \
-        upper_tile(ROWS, x, x_scale, a, b, w, fours, ahead, offsets, scales, bias, norms, errors, upper,          \
+        upper_tile(ROWS, x, x_scale, a, b, w, fours, ahead, lines, offsets, scales, bias, norms, errors, upper,   \
                    upper_stride);                                                                                 \
         break;
 
 WITH_VNNI static void upper_bounds(
     int rows, const uint8_t *x, const float *x_scale, const float *a, const float *b,
-    const int8_t *w, ptrdiff_t fours, int ahead, const int32_t *offsets, const float *scales, const float *bias,
-    const float *norms, const float *errors, float *upper, ptrdiff_t upper_stride) {
+    const int8_t *w, ptrdiff_t fours, const char *ahead, int lines, const int32_t *offsets, const float *scales,
+    const float *bias, const float *norms, const float *errors, float *upper, ptrdiff_t upper_stride) {
     switch (rows) {
         UPPER_TILE(1) UPPER_TILE(2) UPPER_TILE(3) UPPER_TILE(4)
         UPPER_TILE(5) UPPER_TILE(6) UPPER_TILE(7) UPPER_TILE(8)
@@ -97,8 +99,8 @@ static inline int can_multiply_bytes(void) { return 0; }
 
 static void upper_bounds(
     int rows, const uint8_t *x, const float *x_scale, const float *a, const float *b,
-    const int8_t *w, ptrdiff_t fours, int ahead, const int32_t *offsets, const float *scales, const float *bias,
-    const float *norms, const float *errors, float *upper, ptrdiff_t upper_stride) {}
+    const int8_t *w, ptrdiff_t fours, const char *ahead, int lines, const int32_t *offsets, const float *scales,
+    const float *bias, const float *norms, const float *errors, float *upper, ptrdiff_t upper_stride) {}
 
 #endif
 #endif

@@ -266,7 +266,7 @@ cdef class Executor:
         bound.ops[i].arguments.screen = ScreenArguments(
             self.buffer(bound, op.inputs[0]), screened.panels, screened.fours, screened.offsets, screened.scales,
             screened.bias, screened.norms, screened.errors, self.buffer(bound, op.output), 0, screened.packed.d_in,
-            screened.columns, 0)
+            screened.n_panels, 0)
         bound.size[i] = <SizeFunction> (<void*> size_screen)
         return 0
 
@@ -274,7 +274,7 @@ cdef class Executor:
         cdef PackedWeight packed = self.weights.linear(op)
         x, upper = op.inputs
         bound.ops[i].arguments.pick = PickArguments(
-            self.buffer(bound, x), self.buffer(bound, upper), up_to(packed.d_out, BYTE_COLUMNS), packed.panels,
+            self.buffer(bound, x), self.buffer(bound, upper), upper.width, packed.panels,
             address_or_null(self.weights.bias(op)), self.indices("top_options"), self.buffer(bound, op.output),
             self.indices("top_ids"), 0, packed.d_in, packed.d_out, op.output.width)
         bound.size[i] = <SizeFunction> (<void*> size_pick)

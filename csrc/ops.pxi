@@ -84,7 +84,7 @@ cdef struct TopArguments:            # the k largest numbers of each row and whe
     int64_t* ids                     # likewise
     Py_ssize_t rows, width, stride
 
-cdef struct ScreenArguments:         # upper (rows, columns) >= x @ weight + bias, see screen.pxi
+cdef struct ScreenArguments:         # upper (rows, panels) >= the largest of x @ weight + bias there, see screen.pxi
     const void* x                    # (rows, d_in)
     const signed char* panels        # the rest: of a ScreenedWeight
     Py_ssize_t fours
@@ -93,13 +93,13 @@ cdef struct ScreenArguments:         # upper (rows, columns) >= x @ weight + bia
     const float* bias
     const float* norms
     const float* errors
-    void* upper                      # (rows, columns)
-    Py_ssize_t rows, d_in, columns, panels_per_task
+    void* upper                      # (rows, n_panels)
+    Py_ssize_t rows, d_in, n_panels, panels_per_task
 
-cdef struct PickArguments:           # the k largest of x @ weight + bias in each row, given upper bounds of all
+cdef struct PickArguments:           # the k largest of x @ weight + bias in each row, given upper bounds of panels
     const void* x                    # (rows, d_in)
-    const void* upper                # (rows, upper_stride)
-    Py_ssize_t upper_stride
+    void* upper                      # (rows, n_panels); overwritten
+    Py_ssize_t n_panels
     const void* weight               # panels, see matmul.pxi
     const void* bias                 # (d_out,) or NULL
     const int64_t* options           # k, as of TopArguments

@@ -7,9 +7,9 @@ memory, and it is off by at most
     |x w - x' w'| <= |x - x'| |w| + |x'| |w - w'|
 
 (Cauchy-Schwarz; x', w' are what the bytes say, | | is the Euclidean norm). So `upper_bounds_task` gives for every
-word a number that its logit does not exceed, and `pick_task` computes logits exactly, by the same products as ever,
-from the highest bound down to where no word can be among the best any more: the ids and logits are those of the full
-product, bit for bit.
+panel of words a number that none of their logits exceeds, and `pick_task` computes logits exactly, by the same products as
+ever, from the highest bounds on until no panel can have one of the best words any more: the ids and logits are those of
+the full product, bit for bit.
 """
 
 cdef extern from "bytes.h" nogil:
@@ -19,13 +19,14 @@ cdef extern from "bytes.h" nogil:
     bint can_multiply_bytes()
     void upper_bounds(
         int rows, const unsigned char* x, const float* x_scale, const float* a, const float* b,
-        const signed char* w, Py_ssize_t fours, bint ahead, const int32_t* offsets, const float* scales, const float* bias,
-        const float* norms, const float* errors, float* upper, Py_ssize_t upper_stride)
+        const signed char* w, Py_ssize_t fours, const char* ahead, int lines, const int32_t* offsets, const float* scales,
+        const float* bias, const float* norms, const float* errors, float* upper, Py_ssize_t upper_stride)
 
 cdef enum:
     ZERO_BYTE = 128                  # stands for 0 in a row: the products want it unsigned
     LARGEST_BYTE = 127
     TAKEN_AT_ONCE = 16               # numbers of a row, whose sums are apart
+    ONE_GROUP_AHEAD = 4096           # bytes: so far one group of rows fetches ahead
     MOST_SCREENED = 1 << 15          # d_in: no sum of products of bytes overflows 32 bits
 
 cdef double WHOLE_NUMBERS = 1.5 * (<int64_t> 1 << 52)
@@ -43,27 +44,28 @@ cdef class ScreenedWeight:
 
     cdef readonly PackedWeight packed
     cdef LargeMemory memory          # of the panels
-    cdef Py_ssize_t columns          # d_out up to whole panels of bytes
+    cdef Py_ssize_t n_panels         # of bytes
     cdef Py_ssize_t fours            # of rows
-    cdef signed char* panels         # (columns / BYTE_COLUMNS, fours, BYTE_COLUMNS, 4)
-    cdef int32_t* offsets            # (columns,): ZERO_BYTE * the sum of a column's bytes
-    cdef float* scales               # (columns,)
-    cdef float* bias                 # (columns,): rounded up, and ROUNDED_AWAY
-    cdef float* norms                # (columns,): |w|
-    cdef float* errors               # (columns,): |w - w'|
+    cdef signed char* panels         # (n_panels, fours, BYTE_COLUMNS, 4)
+    cdef int32_t* offsets            # (n_panels, BYTE_COLUMNS): ZERO_BYTE * the sum of a column's bytes
+    cdef float* scales               # the same
+    cdef float* bias                 # the same: rounded up, and ROUNDED_AWAY; what is no column never counts
+    cdef float* norms                # the same: |w|
+    cdef float* errors               # the same: |w - w'|
 
     def __cinit__(self, PackedWeight packed, bias):
         self.packed = packed
-        self.columns = up_to(packed.d_out, BYTE_COLUMNS)
+        cdef Py_ssize_t columns = up_to(packed.d_out, BYTE_COLUMNS)
+        self.n_panels = columns // BYTE_COLUMNS
         self.fours = (packed.d_in + 3) // 4
         self.memory = LargeMemory()
-        self.panels = <signed char*> self.memory.take(4 * self.fours * self.columns)
-        memset(self.panels, 0, 4 * self.fours * self.columns)
-        self.offsets = <int32_t*> allocate_zeroed(self.columns * sizeof(int32_t))
-        self.scales = <float*> allocate_zeroed(self.columns * sizeof(float))
-        self.bias = <float*> allocate_zeroed(self.columns * sizeof(float))
-        self.norms = <float*> allocate_zeroed(self.columns * sizeof(float))
-        self.errors = <float*> allocate_zeroed(self.columns * sizeof(float))
+        self.panels = <signed char*> self.memory.take(4 * self.fours * columns)
+        memset(self.panels, 0, 4 * self.fours * columns)
+        self.offsets = <int32_t*> allocate_zeroed(columns * sizeof(int32_t))
+        self.scales = <float*> allocate_zeroed(columns * sizeof(float))
+        self.bias = <float*> allocate_zeroed(columns * sizeof(float))
+        self.norms = <float*> allocate_zeroed(columns * sizeof(float))
+        self.errors = <float*> allocate_zeroed(columns * sizeof(float))
 
     def __dealloc__(self):
         release_memory(self.offsets)
@@ -75,7 +77,7 @@ cdef class ScreenedWeight:
     cdef bint fill(self, const float* bias) noexcept nogil:
         """Take the weight's columns apart; whether all numbers are finite and not huge."""
         cdef Py_ssize_t panel, column
-        for panel in range(self.columns // BYTE_COLUMNS):
+        for panel in range(self.n_panels):
             column = panel * BYTE_COLUMNS
             if not panel_as_bytes(
                     <const float*> self.packed.panels + column * self.packed.d_in, self.packed.d_in,
@@ -88,6 +90,8 @@ cdef class ScreenedWeight:
                 if not abs_(bias[column]) < HUGE_NUMBER:
                     return False
                 self.bias[column] = <float> (bias[column] + abs_(bias[column]) * 1e-6 + ROUNDED_AWAY)
+        for column in range(self.packed.d_out, self.n_panels * BYTE_COLUMNS):
+            self.bias[column] = -INFINITY
         return True
 
 
@@ -203,7 +207,10 @@ cdef void take_apart(
 cdef void upper_bounds_task(const ScreenArguments* screen, Py_ssize_t task, void* scratch) noexcept nogil:
     """Some panels of bytes times all rows, which lie in groups of up to BYTE_ROWS, (fours, rows of the group, 4)."""
     cdef Py_ssize_t rows = screen.rows, row_bytes = 4 * screen.fours, first, end, r, group, panel, column
-    cdef Py_ssize_t n_groups = (rows + BYTE_ROWS - 1) // BYTE_ROWS
+    cdef Py_ssize_t n_groups = (rows + BYTE_ROWS - 1) // BYTE_ROWS, panel_bytes = BYTE_COLUMNS * row_bytes
+    cdef int lines
+    cdef const char* ahead
+    cdef const signed char* w
     cdef unsigned char* bytes = <unsigned char*> scratch
     cdef float* scale = <float*> (bytes + up_to(rows * row_bytes, 64))
     cdef float* a = scale + rows
@@ -214,34 +221,40 @@ cdef void upper_bounds_task(const ScreenArguments* screen, Py_ssize_t task, void
         for r in range(first, end):
             take_apart(<const float*> screen.x + r * screen.d_in, screen.d_in, bytes + first * row_bytes + 4 * (r - first),
                        4 * (end - first), scale + r, a + r, b + r)
-    for panel in range(task * screen.panels_per_task,
-                       min(screen.columns // BYTE_COLUMNS, (task + 1) * screen.panels_per_task)):
+    for panel in range(task * screen.panels_per_task, min(screen.n_panels, (task + 1) * screen.panels_per_task)):
         column = panel * BYTE_COLUMNS
+        w = screen.panels + column * row_bytes
         for group in range(n_groups):
             first, end = rows * group // n_groups, rows * (group + 1) // n_groups
+            # The first two groups fetch the next panel between them; one alone is sooner done than that would be there.
+            lines = 2 if n_groups == 1 else 1 if group < 2 and panel + 1 < screen.n_panels else 0
+            ahead = <const char*> w + (ONE_GROUP_AHEAD if n_groups == 1 else (2 + group) * panel_bytes // 2)
             upper_bounds(<int> (end - first), bytes + first * row_bytes, scale + first, a + first, b + first,
-                         screen.panels + column * row_bytes, screen.fours, group == 0, screen.offsets + column,
-                         screen.scales + column, screen.bias + column, screen.norms + column, screen.errors + column,
-                         <float*> screen.upper + first * screen.columns + column, screen.columns)
+                         w, screen.fours, ahead, lines, screen.offsets + column, screen.scales + column,
+                         screen.bias + column, screen.norms + column, screen.errors + column,
+                         <float*> screen.upper + first * screen.n_panels + panel, screen.n_panels)
 
 
 cdef void size_screen(Op* op, Py_ssize_t rows, int threads, const void* like) noexcept nogil:
     cdef ScreenArguments* screen = &op.arguments.screen
-    cdef Py_ssize_t n_panels = screen.columns // BYTE_COLUMNS, tasks = 1 if threads == 1 else 2 * threads
+    cdef Py_ssize_t tasks = 1 if threads == 1 else 2 * threads
     screen.rows = rows
-    screen.panels_per_task = max(<Py_ssize_t> 1, (n_panels + tasks - 1) // tasks)
-    op.n_tasks = 0 if rows == 0 else (n_panels + screen.panels_per_task - 1) // screen.panels_per_task
-    op.nanoseconds = <int64_t> (<double> screen.d_in * screen.columns * max(rows / 200.0, 1.0 / 30))
+    screen.panels_per_task = max(<Py_ssize_t> 1, (screen.n_panels + tasks - 1) // tasks)
+    op.n_tasks = 0 if rows == 0 else (screen.n_panels + screen.panels_per_task - 1) // screen.panels_per_task
+    op.nanoseconds = <int64_t> (
+        <double> screen.d_in * screen.n_panels * BYTE_COLUMNS * max(rows / 200.0, 1.0 / 30))
     op.scratch_bytes = <size_t> (up_to(rows * 4 * screen.fours, 64) + 3 * rows * 4)
     op.task = <TaskFunction> (<void*> upper_bounds_task)
 
 
-cdef inline Py_ssize_t place_in(double value, int64_t id, double* best, const int64_t* ids, Py_ssize_t found) noexcept nogil:
-    """Where (value, id) belongs among `found` that descend, equal ones by id; -1 if it is there already."""
-    cdef Py_ssize_t place = found, i
-    for i in range(found):
-        if ids[i] == id:
-            return -1
+cdef inline Py_ssize_t place_in(double value, int64_t id, const double* best, const int64_t* ids, Py_ssize_t found) noexcept nogil:
+    """Where (value, id) belongs among `found` that descend, equal ones by id; a NaN after the NaNs before it."""
+    cdef Py_ssize_t place = found
+    if value != value:
+        place = 0
+        while place < found and best[place] != best[place]:
+            place += 1
+        return place
     while place > 0 and (value > best[place - 1] or (value == best[place - 1] and id < ids[place - 1])):
         place -= 1
     return place
@@ -250,7 +263,7 @@ cdef inline Py_ssize_t place_in(double value, int64_t id, double* best, const in
 # The likeliest words of one row so far, descending, and what it takes to try others.
 cdef struct Pick:
     const PickArguments* arguments
-    const void* upper            # (d_out,)
+    vf* upper                    # (n_panels,); -infinity once the panel was tried
     bint usable                  # whether upper bounds say anything
     Py_ssize_t k, found          # words wanted, and there
     double[MOST_TOP] best
@@ -280,28 +293,20 @@ cdef void try_panels(Pick* pick, const vf* x) noexcept nogil:
         if arguments.bias != NULL:
             finish(at(logits, i * nr), width, 1, columns, at(<const vf*> arguments.bias, j), IDENTITY)
         for j in range(j, j + columns):
-            if pick.usable and pick.found == pick.k and number(<const vf*> pick.upper, j) < pick.best[pick.k - 1]:
-                continue
             candidate = number(logits, i * nr + j % nr)
             if pick.found == pick.k and not (ranks_before(candidate, pick.best[pick.k - 1]) or (
                     candidate == pick.best[pick.k - 1] and j < pick.ids[pick.k - 1])):
                 continue
-            if candidate != candidate:  # a NaN comes before all but the NaNs before it
-                place = 0
-                while place < pick.found and pick.best[place] != pick.best[place]:
-                    place += 1
-            else:
-                place = place_in(candidate, j, pick.best, pick.ids, pick.found)
-            if place >= 0:
-                pick.found = min(pick.found + 1, pick.k)
-                insert(candidate, j, pick.best, pick.ids, place, pick.found)
+            place = place_in(candidate, j, pick.best, pick.ids, pick.found)
+            pick.found = min(pick.found + 1, pick.k)
+            insert(candidate, j, pick.best, pick.ids, place, pick.found)
     pick.n_panels = 0
 
 
 cdef inline void try_panel(Pick* pick, Py_ssize_t panel, const vf* x) noexcept nogil:
     """Compute the panel's logits, together with another one's if there is another."""
-    if pick.n_panels > 0 and pick.panels[0] == panel:
-        return
+    if pick.usable:
+        put(pick.upper, panel, -INFINITY)
     pick.panels[pick.n_panels] = panel
     pick.n_panels += 1
     if pick.n_panels == 2:
@@ -322,16 +327,16 @@ cdef inline bint none_is_huge(const vf* x, Py_ssize_t n) noexcept nogil:
     return True
 
 
-cdef inline uint64_t to_try(const Pick* pick, const vf* upper, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """A bit for each of n words from `first` on, up to four vectors of them, that may be among the likeliest."""
+cdef inline uint64_t to_try(const Pick* pick, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """A bit for each of n panels from `first` on, up to four vectors of them, that may have one of the likeliest words."""
     cdef uint64_t bits = 0
     cdef Py_ssize_t j
     if not pick.usable:
         return first_bits(n)
-    if n == 4 * lanes(upper):
-        return not_below(at(upper, first), pick.best[pick.k - 1])
+    if n == 4 * lanes(pick.upper):
+        return not_below(at(pick.upper, first), pick.best[pick.k - 1])
     for j in range(n):
-        if not number(upper, first + j) < pick.best[pick.k - 1]:
+        if not number(pick.upper, first + j) < pick.best[pick.k - 1]:
             bits |= <uint64_t> 1 << j
     return bits
 
@@ -339,35 +344,35 @@ cdef inline uint64_t to_try(const Pick* pick, const vf* upper, Py_ssize_t first,
 cdef void pick_task(const PickArguments* arguments, Py_ssize_t task, vf* scratch) noexcept nogil:
     """The k likeliest words of one row and their logits."""
     cdef const vf* x = at(<const vf*> arguments.x, task * arguments.d_in)
-    cdef const vf* upper = at(<const vf*> arguments.upper, task * arguments.upper_stride)
     cdef vf* values = at(<vf*> arguments.values, task * arguments.stride)
     cdef double bounds[MOST_TOP]
     cdef int64_t promising[MOST_TOP]
-    cdef Py_ssize_t nr = panel_width(x), d_out = arguments.d_out, i, j, block = 4 * lanes(x), tried = -1
+    cdef Py_ssize_t n_panels = arguments.n_panels, first, n, i, block = 4 * lanes(x)
     cdef uint64_t bits
     cdef Pick pick
-    pick.arguments, pick.upper, pick.found, pick.n_panels = arguments, upper, 0, 0
-    pick.k = min(arguments.options[0], d_out)
+    pick.arguments, pick.found, pick.n_panels = arguments, 0, 0
+    pick.upper = at(<vf*> arguments.upper, task * n_panels)
+    pick.k = min(arguments.options[0], arguments.d_out)
     pick.ids = arguments.ids + task * arguments.stride
     pick.scratch = scratch
     pick.logits = at(scratch, product_scratch_bytes(scratch) // 4)
     pick.usable = none_is_huge(x, arguments.d_in)
-    if pick.usable:  # start with the k of the highest bounds
-        find_largest(upper, d_out, pick.k, bounds, promising)
-        for i in range(pick.k):
-            try_panel(&pick, promising[i] // nr, x)
+    if pick.usable:  # start with the panels of the highest bounds
+        n = min(pick.k, n_panels)
+        find_largest(pick.upper, n_panels, n, bounds, promising)
+        for i in range(n):
+            try_panel(&pick, promising[i], x)
         if pick.n_panels > 0:
-            tried = pick.panels[pick.n_panels - 1]
             try_panels(&pick, x)
-    i = 0
-    while i < d_out:  # and go on with all that may be as good as the last of them
-        bits = to_try(&pick, upper, i, min(block, d_out - i))
+    first = 0
+    while first < n_panels:  # and go on with all that may have one as good as the last word
+        bits = to_try(&pick, first, min(block, n_panels - first))
         while bits != 0:
-            j = (i + lowest_bit(bits)) // nr
-            bits &= ~first_bits((j + 1) * nr - i)
-            if j != tried:
-                try_panel(&pick, j, x)
-        i += block
+            i = first + lowest_bit(bits)
+            bits &= bits - 1
+            if not pick.usable or not number(pick.upper, i) < pick.best[pick.k - 1]:  # which may be better by now
+                try_panel(&pick, i, x)
+        first += block
     if pick.n_panels > 0:
         try_panels(&pick, x)
     for i in range(pick.k):
@@ -387,6 +392,6 @@ cdef void size_pick(Op* op, Py_ssize_t rows, int threads, const void* like) noex
     cdef PickArguments* pick = &op.arguments.pick
     pick.rows = rows
     op.n_tasks = rows
-    op.nanoseconds = rows * (pick.d_out // 4 + 20000)
+    op.nanoseconds = rows * (pick.n_panels + 20000)
     op.scratch_bytes = product_scratch_bytes(<vf*> NULL) + 2 * MOST_PANEL * 4
     op.task = <TaskFunction> (<void*> pick_task)

@@ -265,7 +265,7 @@ def likeliest_words(program: Program, x: Buffer, config: Config) -> None:
     """The likeliest words of the rows asked for and their logits, without the others': see csrc/screen.pxi."""
     wanted, (weight, bias, _) = _wanted(program, x, config), _output_layer(config)
     details = {"weights": (weight,), "bias": (bias,) if bias else ()}
-    bounds = program.buffer("logits.bounds", OUTPUT, -(-config.target_words // SCREEN_WIDTH) * SCREEN_WIDTH)
+    bounds = program.buffer("logits.bounds", OUTPUT, -(-config.target_words // SCREEN_WIDTH))
     program.append("screen", bounds.name, (wanted,), bounds, **details)
     out = program.buffer("top", OUTPUT, MOST_TOP)
     program.append("pick", out.name, (wanted, bounds), out, **details)
