@@ -112,16 +112,15 @@ cdef class Executor:
     cdef int bind(self, BoundProgram bound) except -1:
         """Fill in the addresses, when the program runs for the first time."""
         cdef Py_ssize_t i
+        extras = bound.program.extras() if self.trace else {}
         bound.weight_bytes = sum(self.weights.linear(op).nbytes for op in bound.program.ops if op.kind == "linear")
         for i, op in enumerate(bound.program.ops):
             bound.role[i] = -1 if op.cache is None else ROLES[op.cache.role]
             bound.is_attention[i] = op.kind == "attention"
             of = op.inputs[0].buffer if op.output is None else op.output
             bound.dimension[i] = DIMENSIONS[of.dimension]
-            if self.trace:
-                for item in bound.program.traced:
-                    if item.op is op and item.extra:
-                        bound.extras[op.name, item.extra] = self.extra_array(op, item.form)
+            for name, form in extras.get(op, {}).items():
+                bound.extras[op.name, name] = self.extra_array(op, form)
             BINDERS[op.kind](self, bound, i, op)
         bound.is_bound = True
         return 0

@@ -129,6 +129,14 @@ class Program:
         """Let a trace show what `op` writes beside its output when it is asked for `extra`."""
         self.traced.append(Traced(name, form, op, formula, tuple(inputs), extra=extra))
 
+    def extras(self) -> dict[Op, dict[str, str]]:
+        """{extra: form} of what a trace shows of each op beside its output."""
+        found: dict[Op, dict[str, str]] = {}
+        for item in self.traced:
+            if item.extra:
+                found.setdefault(item.op, {})[item.extra] = item.form
+        return found
+
     def trace_output(self, op: Op, formula: str, inputs: Sequence[str]) -> None:
         """Let a trace show the whole output of `op`."""
         whole = View(op.output, op.output.name, 0, op.output.width)

@@ -28,7 +28,8 @@ class Executor:
                  capacity: Capacity, trace: bool) -> None:
         """weights: packing.PackedWeights; index: the arrays of a workspace; capacity: its Capacity;
         trace: also keep what only a trace shows."""
-        self._programs, self._weights, self._index, self._trace = programs, weights, index, trace
+        self._programs, self._weights, self._index = programs, weights, index
+        self._wanted = [program.extras() if trace else {} for program in programs]
         self._values: list[dict[Buffer, Array]] = [{} for _ in programs]
         self._extras: list[dict[tuple[str, str], Array]] = [{} for _ in programs]
         self._caches: dict[str, tuple[Array, Array]] = {}
@@ -57,7 +58,7 @@ class Executor:
     def run_ops(self, which: int, first: int, end: int) -> None:
         """Run the ops [first, end) of a program that `prepare` was called for."""
         for op in self._programs[which].ops[first:end]:
-            extras: dict[str, Any] = {name: None for name in self._wanted(which, op)}
+            extras: dict[str, Any] = dict.fromkeys(self._wanted[which].get(op, ()))
             if self._given.get(op) is not None:
                 extras = {name: self._extras[which][op.name, name] for name in extras}
             result = getattr(self, f"_{op.kind}")(op, self._values[which], extras)
@@ -100,11 +101,6 @@ class Executor:
     def read_extra(self, which: int, op: Op, name: str) -> Floats:
         """What an op wrote for a trace: (sequences, heads, T, keys) or (rows, width)."""
         return self._extras[which][op.name, name]
-
-    def _wanted(self, which: int, op: Op) -> list[str]:
-        if not self._trace:
-            return []
-        return [t.extra for t in self._programs[which].traced if t.op is op and t.extra]
 
     def _new(self, op: Op) -> Array:
         return np.empty((self._rows[op.output.dimension], op.output.width), self._weights.dtype)
