@@ -37,7 +37,7 @@ WITH_VNNI static inline __attribute__((always_inline)) __m512i added_fours(__m51
 }
 
 /* upper (rows,) = the largest of each row of (x w - offsets) * x_scale * scales + bias + a norms + b errors.
- * x: (fours, rows, 4) unsigned bytes; w: a panel of signed ones. ahead: what to fetch from memory meanwhile, so many lines,
+ * x: (fours, rows, 4) unsigned bytes; w: a panel of signed ones. ahead: what to fetch from memory meanwhile, `lines` of it,
  * 0 to 2, for each four. */
 WITH_VNNI static inline __attribute__((always_inline)) void upper_tile(
     const int rows, const uint8_t *x, const float *x_scale, const float *a, const float *b,

@@ -26,7 +26,7 @@ cdef enum:
     ZERO_BYTE = 128                  # stands for 0 in a row: the products want it unsigned
     LARGEST_BYTE = 127
     TAKEN_AT_ONCE = 16               # numbers of a row, whose sums are apart
-    ONE_GROUP_AHEAD = 4096           # bytes: so far one group of rows fetches ahead
+    FEW_ROWS_AHEAD = 4096            # bytes: so far few rows fetch ahead
     MOST_SCREENED = 1 << 15          # d_in: no sum of products of bytes overflows 32 bits
 
 cdef double WHOLE_NUMBERS = 1.5 * (<int64_t> 1 << 52)
@@ -226,9 +226,9 @@ cdef void upper_bounds_task(const ScreenArguments* screen, Py_ssize_t task, void
         w = screen.panels + column * row_bytes
         for group in range(n_groups):
             first, end = rows * group // n_groups, rows * (group + 1) // n_groups
-            # The first two groups fetch the next panel between them; one alone is sooner done than that would be there.
-            lines = 2 if n_groups == 1 else 1 if group < 2 and panel + 1 < screen.n_panels else 0
-            ahead = <const char*> w + (ONE_GROUP_AHEAD if n_groups == 1 else (2 + group) * panel_bytes // 2)
+            # The next panel, half of it in each of the first two groups; few rows are done before it would be there.
+            lines = 0 if panel + 1 == screen.n_panels else 2 if n_groups == 1 else 1 if group < 2 else 0
+            ahead = <const char*> w + (FEW_ROWS_AHEAD if rows <= ROWS_IN_SEQUENCE else (2 + group) * panel_bytes // 2)
             upper_bounds(<int> (end - first), bytes + first * row_bytes, scale + first, a + first, b + first,
                          w, screen.fours, ahead, lines, screen.offsets + column, screen.scales + column,
                          screen.bias + column, screen.norms + column, screen.errors + column,
@@ -247,7 +247,9 @@ cdef void size_screen(Op* op, Py_ssize_t rows, int threads, const void* like) no
     op.task = <TaskFunction> (<void*> upper_bounds_task)
 
 
-cdef inline Py_ssize_t place_in(double value, int64_t id, const double* best, const int64_t* ids, Py_ssize_t found) noexcept nogil:
+cdef inline Py_ssize_t place_in(
+    double value, int64_t id, const double* best, const int64_t* ids, Py_ssize_t found,
+) noexcept nogil:
     """Where (value, id) belongs among `found` that descend, equal ones by id; a NaN after the NaNs before it."""
     cdef Py_ssize_t place = found
     if value != value:

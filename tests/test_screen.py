@@ -81,7 +81,7 @@ def test_builds_that_cannot_make_nothing():
 
 @pytest.mark.parametrize("k", [1, 2, 5, 64])
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("rows", [1, 3, 8, 9, 33])
+@pytest.mark.parametrize("rows", [1, 3, 8, 9, 13, 33])
 def test_the_same_words_and_logits(screening, rows, tied, k):
     for d_model in (7, 40):
         config = config_of(d_model=d_model, d_key=5, d_value=5, tie_embeddings=tied)
